@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Runs every test binary many times, to find tests that fail once in a while.
+"""Runs every test binary many times, to find flaky tests.
 
     repeat.py RUNS [FILTER]
 
-First each binary alone, RUNS times in a row, then all of them at once, RUNS times, on a machine that
-is busy with the others. FILTER chooses the binaries whose name contains it. Prints each failure with
+Runs each binary alone RUNS times, then all binaries concurrently RUNS times, so that each one runs on
+a busy machine. FILTER selects the binaries whose name contains it. Prints each failure with
 the file that has its output, and exits with 1 if there was one.
 """
 
@@ -16,11 +16,11 @@ import tempfile
 import time
 
 
-def test_binaries(name_filter):
+def build_test_binaries(name_filter):
     """Builds the tests; returns (name, executable, package directory) of each test binary."""
     build = ["cargo", "test", "--locked", "--workspace", "--no-run", "--message-format=json"]
     output = subprocess.run(build, check=True, stdout=subprocess.PIPE).stdout
-    found = []
+    binaries = []
     for line in output.splitlines():
         message = json.loads(line)
         if message["reason"] != "compiler-artifact" or not message["profile"]["test"] or not message["executable"]:
@@ -28,8 +28,8 @@ def test_binaries(name_filter):
         directory = pathlib.Path(message["manifest_path"]).parent
         name = f"{directory.name}::{message['target']['name']}"
         if name_filter in name:
-            found.append((name, message["executable"], directory))
-    return sorted(found)
+            binaries.append((name, message["executable"], directory))
+    return sorted(binaries)
 
 
 class Runs:
@@ -59,7 +59,7 @@ class Runs:
 
 def main():
     count, name_filter = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
-    binaries, runs = test_binaries(name_filter), Runs()
+    binaries, runs = build_test_binaries(name_filter), Runs()
     for binary in binaries:
         begin = time.monotonic()
         for run in range(1, count + 1):

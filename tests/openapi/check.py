@@ -1,7 +1,7 @@
 """Checks /openapi.json: starts a relay behind the signing proxy and runs schemathesis against the
 document.
 
-Fails if a response is not described, if there is a 5xx or a panic, if an example does not match its
+Fails if a response is undocumented, if there is a 5xx or a panic, if an example does not match its
 schema, or if less than 80 % of the operations ever returned 2xx.
 
     python tests/openapi/check.py [RELAY] [--seed N]
@@ -51,9 +51,9 @@ def fetch_document(authority: str) -> dict:
     return json.loads(connection.getresponse().read())
 
 
-def bad_examples(document: dict) -> list[str]:
+def find_invalid_examples(document: dict) -> list[str]:
     """Returns the examples of the document that do not match their schemas."""
-    bad = []
+    invalid = []
 
     def visit(path: str, value):
         if isinstance(value, list):
@@ -65,8 +65,8 @@ def bad_examples(document: dict) -> list[str]:
             "schema", value if "type" in value or "allOf" in value or "oneOf" in value else None
         )
         examples = [value["example"]] if "example" in value else []
-        more = value.get("examples", [])
-        for example in more.values() if isinstance(more, dict) else more:
+        named = value.get("examples", [])
+        for example in named.values() if isinstance(named, dict) else named:
             if isinstance(example, dict) and "$ref" in example:
                 example = document["components"]["examples"][example["$ref"].rsplit("/", 1)[1]][
                     "value"
@@ -77,7 +77,7 @@ def bad_examples(document: dict) -> list[str]:
             for error in jsonschema_rs.Draft202012Validator(schema_with_components).iter_errors(
                 example
             ):
-                bad.append(f"{path}: {json.dumps(example)[:100]}: {error.message[:200]}")
+                invalid.append(f"{path}: {json.dumps(example)[:100]}: {error.message[:200]}")
         for name, item in value.items():
             if name not in ("example", "examples"):
                 visit(f"{path}/{name}", item)
@@ -92,7 +92,7 @@ def bad_examples(document: dict) -> list[str]:
         },
     )
     visit("/components/schemas", components["schemas"])
-    return bad
+    return invalid
 
 
 def run_schemathesis(url: str, seed: int) -> bool:
@@ -109,7 +109,7 @@ def run_schemathesis(url: str, seed: int) -> bool:
     return subprocess.run(command, cwd=tempfile.gettempdir()).returncode == 0
 
 
-def show_coverage(proxy: Proxy) -> bool:
+def print_coverage(proxy: Proxy) -> bool:
     """Prints the response statuses of each operation; returns whether enough succeeded."""
     print(f"\n{'operation':<24} {'sent':>6}  responses")
     succeeded = 0
@@ -124,25 +124,25 @@ def show_coverage(proxy: Proxy) -> bool:
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("relay", nargs="?", default=RELAY)
-    arguments.add_argument("--seed", type=int, default=1)
-    chosen = arguments.parse_args()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("relay", nargs="?", default=RELAY)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        relay, authority = start_relay(str(chosen.relay), Path(name))
+        relay, authority = start_relay(str(options.relay), Path(name))
         try:
             document = fetch_document(authority)
-            bad = bad_examples(document)
+            invalid = find_invalid_examples(document)
             print(
                 "\n".join(
-                    ["examples that do not match their schemas:", *bad]
-                    if bad
+                    ["examples that do not match their schemas:", *invalid]
+                    if invalid
                     else ["all examples match their schemas"]
                 )
             )
             proxy = Proxy(authority, document)
-            conforms = run_schemathesis(proxy.serve(), chosen.seed)
-            covered = show_coverage(proxy)
+            conforms = run_schemathesis(proxy.serve(), options.seed)
+            covered = print_coverage(proxy)
         finally:
             relay.terminate()
             exited_cleanly = relay.wait(60) == 0
@@ -150,7 +150,7 @@ def main() -> int:
     if "panicked" in log or not exited_cleanly:
         print(log)
         return 1
-    return 0 if conforms and covered and not bad else 1
+    return 0 if conforms and covered and not invalid else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A valid request for each operation, with everything that it needs at the relay."""
+"""Valid requests for each operation, and the resources at the relay that they need."""
 
 import http.client
 import json
@@ -80,36 +80,36 @@ class Fixtures:
         )
         return mailbox, key
 
-    def envelope(self) -> dict:
-        raw, name = random_bytes(ENVELOPE_BYTES), random_bytes(16)
+    def new_envelope(self) -> dict:
+        raw, envelope_id = random_bytes(ENVELOPE_BYTES), random_bytes(16)
         return {
-            "id": b64(name),
+            "id": b64(envelope_id),
             "mailbox": {"relay": f"http://{self.authority}", "id": b64(self.mailbox)},
-            "proof": proof(self.send_key, "post", self.mailbox, name, digest(raw)),
+            "proof": proof(self.send_key, "post", self.mailbox, envelope_id, digest(raw)),
             "bytes": b64(raw),
         }
 
     def submit_envelope(self) -> str:
-        envelope = self.envelope()
+        envelope = self.new_envelope()
         self.node.call(self.node.session, "POST", "/v1/envelopes", {"envelopes": [envelope]})
         return envelope["id"]
 
-    def blob(self, parts: int = 0, complete: bool = False) -> tuple[str, bytes]:
-        name, token = b64(random_bytes(16)), random_bytes(32)
+    def create_new_blob(self, parts: int = 0, complete: bool = False) -> tuple[str, bytes]:
+        blob_id, token = b64(random_bytes(16)), random_bytes(32)
         blob = {
-            "id": name,
+            "id": blob_id,
             "size_bytes": len(PART),
             "fetch_token_hash": b64(digest(token)),
-            "expires_at": in_a_day(),
+            "expires_at": in_one_day(),
         }
         self.node.call(self.node.session, "POST", "/v1/blobs", blob)
         if parts:
-            self.node.call(self.node.session, "PUT", f"/v1/blobs/{name}/parts/0", PART)
+            self.node.call(self.node.session, "PUT", f"/v1/blobs/{blob_id}/parts/0", PART)
         if complete:
             self.node.call(
-                self.node.session, "POST", f"/v1/blobs/{name}/complete", {"digest": blob_digest()}
+                self.node.session, "POST", f"/v1/blobs/{blob_id}/complete", {"digest": blob_digest()}
             )
-        return name, token
+        return blob_id, token
 
     # Valid requests by operationId
 
@@ -134,12 +134,12 @@ class Fixtures:
         request.headers = JSON | {"If-Match": current.headers.get("ETag", '"none"')}
         return request
 
-    def open_mailbox(self) -> ValidRequest:
+    def create_mailbox(self) -> ValidRequest:
         return json_request(
             {"send_keys": [b64(random_bytes(32))]}, path={"id": b64(random_bytes(16))}
         )
 
-    def close_mailbox(self) -> ValidRequest:
+    def delete_mailbox(self) -> ValidRequest:
         return ValidRequest(path={"id": b64(self.open_new_mailbox()[0])})
 
     def publish_prekeys(self) -> ValidRequest:
@@ -156,7 +156,7 @@ class Fixtures:
         return ValidRequest(path={"id": b64(self.mailbox)}, headers=headers)
 
     def submit_envelopes(self) -> ValidRequest:
-        return json_request({"envelopes": [self.envelope(), self.envelope()]})
+        return json_request({"envelopes": [self.new_envelope(), self.new_envelope()]})
 
     def show_envelope(self) -> ValidRequest:
         return ValidRequest(path={"id": self.submit_envelope()})
@@ -165,9 +165,9 @@ class Fixtures:
         return json_request({"ids": [self.submit_envelope()]})
 
     def recall_envelope(self) -> ValidRequest:
-        name = self.submit_envelope()
-        recall = proof(self.send_key, "recall", self.mailbox, unb64(name))
-        return ValidRequest(path={"id": name}, headers={"Sealpost-Proof": recall})
+        envelope_id = self.submit_envelope()
+        recall = proof(self.send_key, "recall", self.mailbox, unb64(envelope_id))
+        return ValidRequest(path={"id": envelope_id}, headers={"Sealpost-Proof": recall})
 
     def pull_deliveries(self) -> ValidRequest:
         self.submit_envelope()
@@ -180,30 +180,30 @@ class Fixtures:
         return json_request({"lease": batch["lease"], "results": results})
 
     def create_blob(self) -> ValidRequest:
-        token_hash, expires_at = b64(random_bytes(32)), in_a_day()
+        token_hash, expires_at = b64(random_bytes(32)), in_one_day()
         blob = {"size_bytes": 100, "fetch_token_hash": token_hash, "expires_at": expires_at}
         return json_request({"id": b64(random_bytes(16))} | blob)
 
     def show_blob(self) -> ValidRequest:
-        return ValidRequest(path={"id": self.blob()[0]})
+        return ValidRequest(path={"id": self.create_new_blob()[0]})
 
     def extend_blob(self) -> ValidRequest:
-        return json_request({"expires_at": in_a_day() + 1}, path={"id": self.blob()[0]})
+        return json_request({"expires_at": in_one_day() + 1}, path={"id": self.create_new_blob()[0]})
 
     def delete_blob(self) -> ValidRequest:
-        return ValidRequest(path={"id": self.blob()[0]})
+        return ValidRequest(path={"id": self.create_new_blob()[0]})
 
     def complete_blob(self) -> ValidRequest:
-        return json_request({"digest": blob_digest()}, path={"id": self.blob(parts=1)[0]})
+        return json_request({"digest": blob_digest()}, path={"id": self.create_new_blob(parts=1)[0]})
 
     def upload_part(self) -> ValidRequest:
         octets = {"Content-Type": "application/octet-stream"}
-        return ValidRequest(path={"id": self.blob()[0], "number": "0"}, headers=octets, body=PART)
+        return ValidRequest(path={"id": self.create_new_blob()[0], "number": "0"}, headers=octets, body=PART)
 
     def download_part(self) -> ValidRequest:
-        name, token = self.blob(parts=1, complete=True)
+        blob_id, token = self.create_new_blob(parts=1, complete=True)
         return ValidRequest(
-            path={"id": name, "number": "0"}, headers={"Sealpost-Fetch-Token": b64(token)}
+            path={"id": blob_id, "number": "0"}, headers={"Sealpost-Fetch-Token": b64(token)}
         )
 
 
@@ -212,5 +212,5 @@ def blob_digest() -> str:
     return b64(digest(digest(PART)))
 
 
-def in_a_day() -> int:
+def in_one_day() -> int:
     return int(time.time() * 1000) + 86_400_000

@@ -1,7 +1,8 @@
 """A signing proxy between schemathesis and the relay.
 
-The proxy signs each generated request with the key that its operation requires. In turn, it
-forwards a request replaced by a valid one, unchanged, with valid ids and proofs, or unsigned.
+The proxy signs each generated request with the key that its operation requires. It cycles through
+four modes: a valid request instead of the generated one, the generated request unchanged, with
+valid ids and proofs, or without a signature.
 """
 
 import http.client
@@ -20,9 +21,9 @@ MODES = ["valid", "unchanged", "valid ids", "unsigned"]
 class Operation:
     """Operation of the document."""
 
-    def __init__(self, template: str, method: str, described: dict):
-        self.template, self.method, self.id = template, method.upper(), described["operationId"]
-        schemes = [scheme for one in described.get("security", []) for scheme in one]
+    def __init__(self, template: str, method: str, definition: dict):
+        self.template, self.method, self.id = template, method.upper(), definition["operationId"]
+        schemes = [scheme for one in definition.get("security", []) for scheme in one]
         self.scheme = schemes[0] if schemes else None
         self.pattern = re.compile(re.sub(r"\\{\w+\\}", "[^/]*", re.escape(template)))
 
@@ -33,9 +34,9 @@ class Proxy:
     def __init__(self, authority: str, document: dict):
         self.authority, self.fixtures = authority, Fixtures(authority)
         self.operations = [
-            Operation(template, method, described)
+            Operation(template, method, definition)
             for template, methods in document["paths"].items()
-            for method, described in methods.items()
+            for method, definition in methods.items()
         ]
         self.requests, self.responses = Counter(), defaultdict(Counter)
 
@@ -65,7 +66,7 @@ class Proxy:
             for name, value in incoming.headers.items()
             if name.lower() not in NOT_FORWARDED
         }
-        path, mark, query = incoming.path.partition("?")
+        path, separator, query = incoming.path.partition("?")
         operation = next(
             (
                 one
@@ -89,13 +90,13 @@ class Proxy:
                 name: value for name, value in headers.items() if name.lower() not in replaced
             }
             headers = remaining | {
-                n: v
-                for n, v in request.headers.items()
-                if mode == "valid" or n.lower() != "content-type"
+                name: value
+                for name, value in request.headers.items()
+                if mode == "valid" or name.lower() != "content-type"
             }
         if mode == "valid":
-            body, query, mark = request.body, "", ""
-        target = path + (mark and "?") + query
+            body, query, separator = request.body, "", ""
+        target = path + (separator and "?") + query
         if mode != "unsigned":
             headers |= self.signature(operation, request, target, body)
         self.respond(incoming, operation, target, headers, body)

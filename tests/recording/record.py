@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Runs the demo in a terminal and renders what it shows as an animated SVG.
+"""Runs a command in a pseudo-terminal and renders its output as an animated SVG.
 
     record.py OUTPUT.svg COMMAND [ARGUMENT ...]
 
-The command runs in a pseudo-terminal of COLUMNS by LINES characters. Each row of the screen becomes
-text elements that are visible for as long as the row showed that text, so a recording of a minute
+The terminal has COLUMNS by LINES characters. Each row of the screen becomes
+text elements that are visible while the row showed that text, so a recording of a minute
 stays below 100 KB. Exits with the status of the command.
 """
 

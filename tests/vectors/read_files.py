@@ -1,4 +1,5 @@
-"""Opens the vectors of files, invites, safety numbers and the vault without code of the workspace.
+"""Checks the test vectors of files, invites, safety numbers and the vault with an independent
+implementation.
 
 The format is in docs/e2ee-files-invites-vault.md. Exits with 1 and prints a line for each
 difference. Usage: python tests/vectors/read_files.py [directory of vectors]
@@ -129,7 +130,7 @@ def main():
     )
     checked, differing = 0, 0
 
-    def read(file, *readers):
+    def check_file(file, *checks):
         vectors = json.loads((directory / file).read_text())
 
         def check(name, actual, expected):
@@ -139,13 +140,13 @@ def main():
                 differing += 1
                 print(f"{file}: {name}: read {actual!r}, expected {expected!r}", file=sys.stderr)
 
-        for reader in readers:
-            reader(vectors, check)
+        for run_checks in checks:
+            run_checks(vectors, check)
 
-    read("attachment.json", check_attachments, check_descriptors)
-    read("invite.json", check_invites)
-    read("safety_number.json", check_safety_numbers)
-    read("vault.json", check_vault)
+    check_file("attachment.json", check_attachments, check_descriptors)
+    check_file("invite.json", check_invites)
+    check_file("safety_number.json", check_safety_numbers)
+    check_file("vault.json", check_vault)
     print(f"{checked} checks of files, invites, safety numbers and the vault, {differing} differ")
     return 1 if differing else 0
 

@@ -1,5 +1,5 @@
-"""Opens the vectors of cards, prekeys, handshake, ratchet, envelope and plaintext without code
-of the workspace.
+"""Checks the test vectors of cards, prekeys, handshakes, ratchets, envelopes and plaintexts with an
+independent implementation.
 
 The format is in docs/e2ee.md; ML-KEM's shared secret is taken from the vector. Exits with 1 and
 prints a line for each difference. Usage: python tests/vectors/read_vectors.py [directory of vectors]
@@ -103,16 +103,16 @@ def open_init(vector, inner, now):
     refuse_unless(inner[:8] == bytes(8) and len(inner) >= 8, "unknown_session")
     prefix, msg = read_prefix(inner[8:])
     refuse_unless(prefix["session_epoch"] <= now + 3_653 * DAY_MS, "epoch_too_far_ahead")
-    me = identity(vector["b"])
+    own = identity(vector["b"])
     if "invite_id" in vector:
         name = lambda peer: conn_id(
-            fingerprint(me), fingerprint(peer), unbase64(vector["invite_id"])
+            fingerprint(own), fingerprint(peer), unbase64(vector["invite_id"])
         )
     else:
         name = lambda _: unbase64(vector["conn_id"])
     peer = identity(vector["a"])
     session = respond(
-        me,
+        own,
         read_secrets(unbase64(vector["prekey_secrets"])),
         unbase64(vector["ss"]),
         prefix,

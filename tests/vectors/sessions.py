@@ -38,13 +38,13 @@ def read_prefix(init):
     return prefix, reader.rest()
 
 
-def respond(me, secrets, ss, prefix, name_connection, peer=None):
+def respond(own, secrets, ss, prefix, name_connection, peer=None):
     """Performs B's side of the handshake; without a peer, the card in the prefix identifies A."""
     base = secrets["base"]
     has_card = bool(prefix["sealed"])
     f_a = bytes(8) if has_card else fingerprint(peer)[:8]
     refuse_unless(
-        prefix["f_a"] == f_a and prefix["f_b"] == fingerprint(me)[:8], "handshake_invalid"
+        prefix["f_a"] == f_a and prefix["f_b"] == fingerprint(own)[:8], "handshake_invalid"
     )
     requested = (prefix["base_epoch"], prefix["spk_id"])
     refuse_unless(
@@ -57,7 +57,7 @@ def respond(me, secrets, ss, prefix, name_connection, peer=None):
         static = kdf(ZEROS, dh3 + ss, label(b"static"))
         card = x_open(static, bytes(24), prefix["sealed"], prefix["sealed_ad"], "handshake_invalid")
         peer = read_card(card)
-    dh1, dh2 = dh(secrets["spk"], peer["ik_x"]), dh(me["x"], prefix["ek"])
+    dh1, dh2 = dh(secrets["spk"], peer["ik_x"]), dh(own["x"], prefix["ek"])
     info = b"Sealpost-1_CURVE25519_SHA-256_ML-KEM-768"
     okm = kdf(ZEROS, b"\xff" * 32 + dh1 + dh2 + dh3 + ss, info, 128)
     root, header_a, header_b, exp = (okm[at : at + 32] for at in range(0, 128, 32))
@@ -68,7 +68,7 @@ def respond(me, secrets, ss, prefix, name_connection, peer=None):
         b"\0\1",
         connection,
         fingerprint(peer),
-        fingerprint(me),
+        fingerprint(own),
         epoch,
         prefix["ek"],
         lp(base),
@@ -95,7 +95,7 @@ def respond(me, secrets, ss, prefix, name_connection, peer=None):
         "card": card,
         "exp": exp,
         "th": th,
-        "ad": b"\5" + peer["ik_x"] + b"\5" + me["ik_x"] + th,
+        "ad": b"\5" + peer["ik_x"] + b"\5" + own["ik_x"] + th,
         "session_id": sha256(label(b"sid"), th)[:16],
         "hello": read_hello(hello),
         "ratchet": ratchet,
@@ -130,7 +130,7 @@ def skip_to(chain, until):
         chain["head"]["n"] += 1
 
 
-def step(ratchet, header):
+def step_ratchet(ratchet, header):
     refuse_unless(ratchet["dhr"] is None or ratchet["sending"] is not None, "header_refused")
     refuse_unless(header["dh"] != ratchet["dhr"], "header_refused")
     shared = dh(ratchet["own"], header["dh"], "header_refused")
@@ -162,7 +162,7 @@ def message_key(chain, header):
     return key
 
 
-def copy_of(ratchet):
+def copy_ratchet(ratchet):
     copied = {
         field: value.copy() if isinstance(value, dict) else value
         for field, value in ratchet.items()
@@ -178,13 +178,13 @@ def open_msg(ratchet, ad, msg):
     """Opens a message; returns the new ratchet and the record. The given ratchet is unchanged."""
     refuse_unless(len(msg) >= 98 and msg[:2] == b"\1\2")
     nonce, sealed_header, body = msg[2:26], msg[26:82], msg[82:]
-    ratchet = copy_of(ratchet)
-    growing = [chain for chain in ratchet["chains"] if chain["head"]]
+    ratchet = copy_ratchet(ratchet)
+    active = [chain for chain in ratchet["chains"] if chain["head"]]
     old = [chain for chain in reversed(ratchet["chains"]) if not chain["head"]]
-    for chain in growing + [None] + old:
+    for chain in active + [None] + old:
         header = open_header(chain["hk"] if chain else ratchet["nhkr"], nonce, sealed_header)
         if header:
-            key = message_key(chain or step(ratchet, header), header)
+            key = message_key(chain or step_ratchet(ratchet, header), header)
             body_key = kdf(ZEROS, key, label(b"msg"))
             return ratchet, x_open(body_key, nonce, body, ad + msg[:82], "body_invalid")
     raise Refused("no_header_key")

@@ -32,13 +32,13 @@ impl Api {
     }
 
     /// Returns the node's identity and the state of its relay connection.
-    pub async fn node(&self) -> ApiResult<Node> {
+    pub async fn fetch_node(&self) -> ApiResult<Node> {
         self.0.get(&["v1", "node"], &()).await
     }
 
     /// Creates a single-use invite; returns it with its URL.
-    pub async fn invite(&self, auto_accept: bool) -> anyhow::Result<(Invite, String)> {
-        self.invite_with(&CreateInvite {
+    pub async fn create_invite(&self, auto_accept: bool) -> anyhow::Result<(Invite, String)> {
+        self.create_invite_with(&CreateInvite {
             kind: InviteKind::Single,
             lifetime_ms: None,
             auto_accept,
@@ -47,14 +47,17 @@ impl Api {
     }
 
     /// Creates an invite; returns it with its URL.
-    pub async fn invite_with(&self, request: &CreateInvite) -> anyhow::Result<(Invite, String)> {
+    pub async fn create_invite_with(
+        &self,
+        request: &CreateInvite,
+    ) -> anyhow::Result<(Invite, String)> {
         let invite: Invite = self.0.post(&["v1", "invites"], request).await?;
         let url = invite.url.clone().context("a new invite without a URL")?;
         Ok((invite, url))
     }
 
     /// Revokes an invite.
-    pub async fn revoke(&self, invite: &str) -> ApiResult<()> {
+    pub async fn revoke_invite(&self, invite: &str) -> ApiResult<()> {
         self.0.delete(&["v1", "invites", invite]).await
     }
 
@@ -68,7 +71,7 @@ impl Api {
     }
 
     /// Lists all connections.
-    pub async fn connections(&self) -> ApiResult<Vec<Connection>> {
+    pub async fn list_connections(&self) -> ApiResult<Vec<Connection>> {
         self.fetch_all(&["v1", "connections"], |after| PageQuery {
             limit: None,
             after,
@@ -84,7 +87,7 @@ impl Api {
     }
 
     /// Returns the safety number that both sides compare.
-    pub async fn safety_number(&self, connection: &str) -> ApiResult<Safety> {
+    pub async fn fetch_safety_number(&self, connection: &str) -> ApiResult<Safety> {
         self.0
             .get(&["v1", "connections", connection, "safety-number"], &())
             .await
@@ -121,7 +124,7 @@ impl Api {
     }
 
     /// Lists all messages in one direction, oldest first.
-    pub async fn messages(&self, direction: Direction) -> ApiResult<Vec<Message>> {
+    pub async fn list_messages(&self, direction: Direction) -> ApiResult<Vec<Message>> {
         let query = |after| MessagesQuery {
             direction: Some(direction),
             after,
@@ -131,24 +134,24 @@ impl Api {
     }
 
     /// Returns one message.
-    pub async fn message(&self, id: &str) -> ApiResult<Message> {
+    pub async fn fetch_message(&self, id: &str) -> ApiResult<Message> {
         self.0.get(&["v1", "messages", id], &()).await
     }
 
     /// Marks a message as read.
-    pub async fn read(&self, id: &str) -> ApiResult<Message> {
+    pub async fn mark_read(&self, id: &str) -> ApiResult<Message> {
         self.0
             .post(&["v1", "messages", id, "read"], &Empty {})
             .await
     }
 
     /// Returns one attachment.
-    pub async fn attachment(&self, id: &str) -> ApiResult<Attachment> {
+    pub async fn fetch_attachment(&self, id: &str) -> ApiResult<Attachment> {
         self.0.get(&["v1", "attachments", id], &()).await
     }
 
-    /// Downloads a file and returns its SHA-256 in hexadecimal.
-    pub async fn content_digest(&self, id: &str) -> anyhow::Result<String> {
+    /// Downloads a file; returns its SHA-256 in hexadecimal.
+    pub async fn download_digest(&self, id: &str) -> anyhow::Result<String> {
         let mut response = self
             .0
             .content(&["v1", "attachments", id, "content"])
@@ -161,7 +164,7 @@ impl Api {
     }
 
     /// Downloads the preview of a file.
-    pub async fn preview(&self, id: &str) -> anyhow::Result<Vec<u8>> {
+    pub async fn download_preview(&self, id: &str) -> anyhow::Result<Vec<u8>> {
         let response = self
             .0
             .content(&["v1", "attachments", id, "preview"])
@@ -169,8 +172,8 @@ impl Api {
         Ok(response.bytes().await?.into())
     }
 
-    /// Subscribes to the events from now on.
-    pub async fn events(&self) -> ApiResult<EventStream> {
+    /// Subscribes to events that happen from now on.
+    pub async fn subscribe_to_events(&self) -> ApiResult<EventStream> {
         self.0.events(None).await
     }
 
@@ -191,7 +194,7 @@ impl Api {
     }
 }
 
-/// The states that scenarios wait for.
+/// Waits for states.
 impl Api {
     /// Waits for the incoming request with this note.
     pub async fn wait_for_request(&self, note: &str) -> anyhow::Result<Connection> {
@@ -199,7 +202,7 @@ impl Api {
             connection.note == note && connection.direction == Direction::In
         };
         wait_for("the request arrives", async || {
-            Ok(self.connections().await?.into_iter().find(matches))
+            Ok(self.list_connections().await?.into_iter().find(matches))
         })
         .await
     }
@@ -212,7 +215,7 @@ impl Api {
                 && one.health.state == HealthState::Ok
         };
         wait_for("the connection is accepted", async || {
-            Ok(self.connections().await?.into_iter().find(matches))
+            Ok(self.list_connections().await?.into_iter().find(matches))
         })
         .await
     }
@@ -221,7 +224,7 @@ impl Api {
     pub async fn wait_for_message(&self, uuid: &str) -> anyhow::Result<Message> {
         wait_for("the message arrives with its files", async || {
             let Some(message) = self
-                .messages(Direction::In)
+                .list_messages(Direction::In)
                 .await?
                 .into_iter()
                 .find(|one| one.uuid == uuid)
@@ -252,7 +255,7 @@ impl Api {
     ) -> anyhow::Result<Delivery> {
         wait_for(&format!("{message} is {status}"), async || {
             let delivery = self
-                .message(message)
+                .fetch_message(message)
                 .await?
                 .delivery
                 .into_iter()

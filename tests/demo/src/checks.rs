@@ -29,7 +29,7 @@ impl Secret {
     }
 }
 
-/// Extent of a search.
+/// Number and size of the searched files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SearchedFiles {
     /// Number of files.
@@ -41,7 +41,7 @@ pub struct SearchedFiles {
 /// Fails if a secret occurs in the contents or paths of the files below a directory.
 pub fn ensure_no_secrets(directory: &Path, secrets: &[Secret]) -> anyhow::Result<SearchedFiles> {
     let mut searched = SearchedFiles::default();
-    for path in files_below(directory)? {
+    for path in list_files(directory)? {
         // The relay may delete a file during the search.
         let Ok(content) = fs::read(&path) else {
             continue;
@@ -65,17 +65,17 @@ pub fn ensure_no_secrets(directory: &Path, secrets: &[Secret]) -> anyhow::Result
 }
 
 /// Lists all files below a directory.
-pub fn files_below(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub fn list_files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let (mut files, mut directories) = (Vec::new(), vec![directory.to_owned()]);
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
-            let list = if entry.file_type()?.is_dir() {
+            let target = if entry.file_type()?.is_dir() {
                 &mut directories
             } else {
                 &mut files
             };
-            list.push(entry.path());
+            target.push(entry.path());
         }
     }
     Ok(files)

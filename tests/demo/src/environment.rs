@@ -3,7 +3,7 @@
 use crate::{
     api::Api,
     files::Sample,
-    node::{Delivery, Node},
+    node::{DeliveryMode, Node},
     process::{Program, log_tail},
     relay::Relay,
 };
@@ -32,7 +32,7 @@ impl Environment {
         let directory = tempfile::Builder::new()
             .prefix("sealpost-")
             .tempdir()
-            .context("a temporary directory")?;
+            .context("a temporary directory cannot be created")?;
         let relay = Relay::new(&program, directory.path())?;
         Ok(Self {
             program,
@@ -62,7 +62,7 @@ impl Environment {
     }
 
     /// Creates a node, starts it and waits until it has connected to the relay.
-    pub async fn node(&self, name: &str, delivery: Delivery) -> anyhow::Result<Node> {
+    pub async fn start_node(&self, name: &str, delivery: DeliveryMode) -> anyhow::Result<Node> {
         let mut node = Node::init(
             &self.program,
             self.directory(),
@@ -83,7 +83,7 @@ impl Environment {
         Ok(())
     }
 
-    fn logs(&self) -> Vec<PathBuf> {
+    fn find_logs(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.directory())
             .into_iter()
             .flatten()
@@ -100,7 +100,7 @@ impl Drop for Environment {
         if self.is_finished {
             return;
         }
-        for log in self.logs() {
+        for log in self.find_logs() {
             // If standard error is closed, the logs cannot be shown anywhere.
             let _ = writeln!(stderr(), "{}", log_tail(&log));
         }
@@ -113,27 +113,27 @@ pub struct Pair {
     /// The connection at the inviter.
     pub inviter: Connection,
     /// The connection at the node that used the invite.
-    pub acceptor: Connection,
+    pub invitee: Connection,
 }
 
 /// Connects two nodes with an invite that accepts automatically.
-pub async fn pair(inviter: &Node, acceptor: &Node) -> anyhow::Result<Pair> {
+pub async fn pair(inviter: &Node, invitee: &Node) -> anyhow::Result<Pair> {
     let note = format!(
         "{} requests {}",
-        acceptor.home().name(),
+        invitee.home().name(),
         inviter.home().name()
     );
-    pair_with_note(inviter, acceptor, &note).await
+    pair_with_note(inviter, invitee, &note).await
 }
 
-/// Connects two nodes with a note of its own, so that they can be connected more than once.
-pub async fn pair_with_note(inviter: &Node, acceptor: &Node, note: &str) -> anyhow::Result<Pair> {
-    let (_, url) = inviter.api()?.invite(true).await?;
-    let requested = acceptor.api()?.connect(&url, note).await?;
+/// Connects two nodes with this note, which must be unique if they connect more than once.
+pub async fn pair_with_note(inviter: &Node, invitee: &Node, note: &str) -> anyhow::Result<Pair> {
+    let (_, url) = inviter.api()?.create_invite(true).await?;
+    let requested = invitee.api()?.connect(&url, note).await?;
     let request = inviter.api()?.wait_for_request(note).await?;
     Ok(Pair {
         inviter: inviter.api()?.wait_for_accepted(&request.id).await?,
-        acceptor: acceptor.api()?.wait_for_accepted(&requested.id).await?,
+        invitee: invitee.api()?.wait_for_accepted(&requested.id).await?,
     })
 }
 
@@ -153,5 +153,5 @@ pub async fn send(api: &Api, to: &str, text: &str, files: &[Sample]) -> anyhow::
         .await?
         .into_iter()
         .next()
-        .context("a send without a message")
+        .context("the response contains no message")
 }

@@ -3,9 +3,7 @@
 use crate::api::digest;
 use std::io::Write as _;
 
-/// The project's own README.
 const README: &[u8] = include_bytes!("../../../README.md");
-/// A picture.
 const PICTURE: &[u8] = include_bytes!("../assets/seal.png");
 /// Size of the generated file.
 const MEASUREMENTS_BYTES: usize = 20_000_000;
@@ -51,13 +49,16 @@ pub fn samples() -> [Sample; 3] {
     [
         Sample::new("README-4711.md", README),
         Sample::new("seal-4711.png", PICTURE),
-        Sample::new("measurements-4711.csv", measurements(MEASUREMENTS_BYTES)),
+        Sample::new(
+            "measurements-4711.csv",
+            generate_measurements(MEASUREMENTS_BYTES),
+        ),
     ]
 }
 
-/// Generates lines of measurements, always the same, with the canary in the first one.
+/// Generates lines of measurements, always the same, with the canary in the first line.
 #[must_use]
-pub fn measurements(bytes: usize) -> Vec<u8> {
+pub fn generate_measurements(bytes: usize) -> Vec<u8> {
     let mut text = format!("housing,millimetres,{CANARY}\n").into_bytes();
     text.reserve(bytes);
     let mut state = 4711_u32;

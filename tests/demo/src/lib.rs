@@ -1,6 +1,6 @@
-//! The demo scenario: a relay and two businesses as three processes. The library also holds what
-//! every other scenario needs to start, stop, query and check such processes. The processes are
-//! this program again, in one of its [`roles`], so they always run the current code.
+//! The demo scenario: a relay and two businesses as three processes. The library also
+//! contains the tools with which other tests start, stop, query and check such processes. Each
+//! process is this program in one of its [`roles`], so it always runs the current code.
 //!
 //! Start reading at [`scenario`], then [`environment`].
 
@@ -57,10 +57,10 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     })
 }
 
-/// Runs the scenario. However it ends, the processes stop and the directory is deleted.
+/// Runs the scenario. The processes are stopped and the directory is deleted in every case.
 async fn run_demo(args: &Args, screen: &mut Screen) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::on_signals().context("signal handlers cannot be installed")?;
-    let mut env = Environment::new(Program::this()?)?;
+    let mut env = Environment::new(Program::current()?)?;
     let outcome = tokio::select! {
         outcome = scenario::run(screen, &mut env) => Some(outcome),
         () = shutdown.triggered() => None,

@@ -1,4 +1,5 @@
-//! `cargo run --release`: the demo, which starts itself again in the roles of relay and nodes.
+//! `cargo run --release`: the demo, which starts itself as child processes for the relay and the
+//! nodes.
 
 use std::{env::args_os, ffi::OsString, process::ExitCode};
 

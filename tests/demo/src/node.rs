@@ -20,7 +20,7 @@ use std::{
 
 /// How a node receives envelopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
+pub enum DeliveryMode {
     /// The node polls the relay.
     Pull,
     /// The relay calls the node.
@@ -59,8 +59,8 @@ impl Home {
             .start("sealpost", Role::NodeCommand, &self.args(args), log)
     }
 
-    /// Runs `sealpost` on this directory to its end.
-    pub async fn cli(&self, args: &[&str]) -> anyhow::Result<Output> {
+    /// Runs `sealpost` on this directory until it exits.
+    pub async fn run_cli(&self, args: &[&str]) -> anyhow::Result<Output> {
         self.program
             .output(Role::NodeCommand, &self.args(args))
             .await
@@ -89,7 +89,24 @@ impl Node {
         parent: &Path,
         name: &str,
         relay: &str,
-        delivery: Delivery,
+        delivery: DeliveryMode,
+    ) -> anyhow::Result<Self> {
+        let webhook = format!("127.0.0.1:{}", reserve_port()?);
+        let url = format!("http://{webhook}/sealpost");
+        let args = match delivery {
+            DeliveryMode::Pull => Vec::new(),
+            DeliveryMode::Webhook => vec!["--webhook-listen", &webhook, "--webhook-url", &url],
+        };
+        Self::init_with_args(program, parent, name, relay, &args).await
+    }
+
+    /// Creates a node with more arguments of `sealpost init`.
+    pub async fn init_with_args(
+        program: &Program,
+        parent: &Path,
+        name: &str,
+        relay: &str,
+        extra_args: &[&str],
     ) -> anyhow::Result<Self> {
         let file = name.to_lowercase();
         let home = Home {
@@ -97,7 +114,7 @@ impl Node {
             name: name.to_owned(),
             directory: parent.join(&file),
         };
-        let mut args = vec![
+        let args = [
             "init",
             "--name",
             name,
@@ -106,12 +123,7 @@ impl Node {
             "--listen",
             "127.0.0.1:0",
         ];
-        let webhook = format!("127.0.0.1:{}", reserve_port()?);
-        let url = format!("http://{webhook}/sealpost");
-        if delivery == Delivery::Webhook {
-            args.extend(["--webhook-listen", &webhook, "--webhook-url", &url]);
-        }
-        let output = home.cli(&args).await?;
+        let output = home.run_cli(&[&args, extra_args].concat()).await?;
         ensure!(
             output.status.success(),
             "init of {name}: {}",
@@ -149,9 +161,10 @@ impl Node {
         let home = &self.home;
         wait_for("the daemon responds", async || {
             process.ensure_running()?;
-            // Files of the last run may remain: the API may be down, or may refuse the old token.
+            // The address and token of the last run may still be on disk: the API may then be
+            // unreachable or refuse the token.
             let Ok(api) = home.api() else { return Ok(None) };
-            Ok(api.node().await.ok())
+            Ok(api.fetch_node().await.ok())
         })
         .await
         .with_context(|| format!("starting {}", self.home.name))?;
@@ -163,7 +176,7 @@ impl Node {
     pub async fn wait_until_connected(&self) -> anyhow::Result<()> {
         let api = self.api()?;
         wait_for("the node connects to its relay", async || {
-            Ok((api.node().await?.relay.state == RelayState::Connected).then_some(()))
+            Ok((api.fetch_node().await?.relay.state == RelayState::Connected).then_some(()))
         })
         .await
     }
@@ -175,7 +188,7 @@ impl Node {
             .with_context(|| format!("{} is not running", self.home.name))
     }
 
-    /// Takes the process, to stop it in another way.
+    /// Removes the process from this node, so that the caller can stop it in another way.
     pub fn take_process(&mut self) -> anyhow::Result<Process> {
         self.process
             .take()

@@ -25,7 +25,7 @@ const TAIL_LINES: usize = 40;
 
 pub use rustix::process::Signal;
 
-/// Program that runs all roles, or the installed binaries.
+/// Executable that runs every [`Role`], or the directory of the installed binaries.
 #[derive(Debug, Clone)]
 pub struct Program(Kind);
 
@@ -38,8 +38,8 @@ enum Kind {
 }
 
 impl Program {
-    /// Returns the current program.
-    pub fn this() -> anyhow::Result<Self> {
+    /// Returns the program that is running.
+    pub fn current() -> anyhow::Result<Self> {
         Ok(Self::at(
             std::env::current_exe().context("the path of this program is unknown")?,
         ))
@@ -51,14 +51,14 @@ impl Program {
         Self(Kind::MultiRole(path.into()))
     }
 
-    /// Returns the binaries `sealpost` and `sealpost-relay` in this directory. They outlive a
-    /// parent that is killed.
+    /// Returns the binaries `sealpost` and `sealpost-relay` in this directory. They continue to
+    /// run if the parent is killed.
     #[must_use]
     pub fn installed(directory: impl Into<PathBuf>) -> Self {
         Self(Kind::Installed(directory.into()))
     }
 
-    /// Writes an executable script that runs a role with these arguments before its own.
+    /// Writes an executable script that runs a role with these arguments, followed by its own.
     pub fn write_script(&self, path: &Path, role: Role, args: &[&OsStr]) -> anyhow::Result<()> {
         let mut script = OpenOptions::new()
             .write(true)
@@ -154,7 +154,7 @@ impl Process {
     }
 
     /// Waits for the first line of standard output.
-    pub async fn first_line(&mut self) -> anyhow::Result<String> {
+    pub async fn read_first_line(&mut self) -> anyhow::Result<String> {
         let stdout = self
             .stdout
             .take()
@@ -201,7 +201,7 @@ impl Process {
         let pid = i32::try_from(self.pid()?)
             .ok()
             .and_then(Pid::from_raw)
-            .context("a process without an id")?;
+            .context("the process has no id")?;
         Ok(kill_process(pid, signal)?)
     }
 
@@ -246,6 +246,6 @@ pub fn log_tail(log: &Path) -> String {
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
-    let shown = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
-    format!("--- the end of {}\n{shown}", log.display())
+    let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
+    format!("--- the end of {}\n{tail}", log.display())
 }

@@ -79,7 +79,7 @@ impl Relay {
         let mut process = self
             .program
             .start("the relay", Role::Relay, &args, &self.log)?;
-        let line = process.first_line().await?;
+        let line = process.read_first_line().await?;
         ensure!(
             line == format!("listening on {}", self.origin()),
             "the relay printed \"{line}\""

@@ -1,21 +1,21 @@
-//! The roles in which this program starts itself again. Each role calls the same function as the
-//! binary of that name.
+//! The roles in which this program starts itself as a child process. Each role calls the same
+//! function as the binary of that name.
 
 use std::{ffi::OsString, io, process::ExitCode, thread};
 
 /// Exit code of a daemon whose parent has exited.
-const ORPHANED: i32 = 1;
+const EXIT_CODE_ORPHANED: i32 = 1;
 
 /// Role, named by the first argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// `sealpost-relay` that exits with its parent.
+    /// `sealpost-relay` that exits when its parent exits.
     Relay,
-    /// `sealpost` that exits with its parent.
+    /// `sealpost` that exits when its parent exits.
     Node,
-    /// `sealpost-relay` as a user runs it.
+    /// `sealpost-relay`, as started from a command line.
     RelayCommand,
-    /// `sealpost` as a user runs it.
+    /// `sealpost`, as started from a command line.
     NodeCommand,
 }
 
@@ -54,23 +54,25 @@ impl Role {
 pub fn run_role(args: &[OsString]) -> Option<ExitCode> {
     let name = args.get(1)?;
     let role = Role::ALL.into_iter().find(|role| name == role.as_str())?;
-    let named = |name: &str| {
+    let args_for = |name: &str| {
         std::iter::once(OsString::from(name))
             .chain(args.iter().skip(2).cloned())
             .collect()
     };
     if matches!(role, Role::Relay | Role::Node) {
-        thread::spawn(end_with_parent);
+        thread::spawn(exit_with_parent);
     }
     Some(match role {
-        Role::Relay | Role::RelayCommand => sealpost_relay::main_with_args(named("sealpost-relay")),
-        Role::Node | Role::NodeCommand => sealpost_node::run(named("sealpost")),
+        Role::Relay | Role::RelayCommand => {
+            sealpost_relay::main_with_args(args_for("sealpost-relay"))
+        }
+        Role::Node | Role::NodeCommand => sealpost_node::run(args_for("sealpost")),
     })
 }
 
-/// Exits with the parent. The parent holds the other end of standard input, which the system closes
-/// however the parent exits.
-fn end_with_parent() {
+/// Exits when the parent exits. The parent holds the other end of standard input, which the system
+/// closes at that time.
+fn exit_with_parent() {
     let _ = io::copy(&mut io::stdin(), &mut io::sink());
-    std::process::exit(ORPHANED);
+    std::process::exit(EXIT_CODE_ORPHANED);
 }

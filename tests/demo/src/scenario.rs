@@ -1,5 +1,5 @@
 //! The scenario: Acme and Bolt connect with an invite. Acme sends an order with three files while
-//! Bolt is offline; Bolt comes back, reads it and replies. Every step goes through the nodes' own
+//! Bolt is offline; Bolt starts again, reads it and replies. Every step goes through the nodes' own
 //! APIs, and the demo ends at the first check that fails.
 
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     checks::{self, MEMORY_BYTES_MAX, Secret},
     environment::{Environment, Pair, send},
     files::{self, CANARY, Sample},
-    node::{Delivery, Node},
+    node::{DeliveryMode, Node},
     screen::{Screen, Style},
     table::Table,
 };
@@ -56,7 +56,7 @@ pub(crate) async fn run(screen: &mut Screen, env: &mut Environment) -> anyhow::R
     let files = files::samples();
     send_order(screen, &mut nodes, &pair, &files).await?;
     send_reply(screen, &nodes, &pair).await?;
-    check(screen, env, &nodes, &files).await?;
+    check_results(screen, env, &nodes, &files).await?;
     Ok(nodes)
 }
 
@@ -69,7 +69,7 @@ async fn start_processes(screen: &mut Screen, env: &mut Environment) -> anyhow::
         env.relay.origin()
     );
     screen.print_field("Relay", &relay)?;
-    let acme = env.node("Acme", Delivery::Pull).await?;
+    let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
     screen.print_field(
         "Acme",
         &format!(
@@ -77,7 +77,7 @@ async fn start_processes(screen: &mut Screen, env: &mut Environment) -> anyhow::
             acme.process()?.pid()?
         ),
     )?;
-    let bolt = env.node("Bolt", Delivery::Webhook).await?;
+    let bolt = env.start_node("Bolt", DeliveryMode::Webhook).await?;
     screen.print_field(
         "Bolt",
         &format!(
@@ -88,11 +88,11 @@ async fn start_processes(screen: &mut Screen, env: &mut Environment) -> anyhow::
     Ok(Nodes { acme, bolt })
 }
 
-/// Pairs the nodes with an invite, step by step as users do.
+/// Pairs the nodes with an invite, with the same steps as users.
 async fn pair_nodes(screen: &mut Screen, nodes: &Nodes) -> anyhow::Result<Pair> {
     screen.print_heading("Pairing")?;
     let (acme, bolt) = (nodes.acme.api()?, nodes.bolt.api()?);
-    let (_, url) = acme.invite(false).await?;
+    let (_, url) = acme.create_invite(false).await?;
     screen.print_field(
         "Acme invites Bolt",
         &format!("{}…", url.chars().take(50).collect::<String>()),
@@ -103,14 +103,14 @@ async fn pair_nodes(screen: &mut Screen, nodes: &Nodes) -> anyhow::Result<Pair> 
     acme.accept(&request.id).await?;
     let pair = Pair {
         inviter: acme.wait_for_accepted(&request.id).await?,
-        acceptor: bolt.wait_for_accepted(&requested.id).await?,
+        invitee: bolt.wait_for_accepted(&requested.id).await?,
     };
     screen.print_field(
         "Acme accepts",
         &format!("a connection with {}", pair.inviter.contact),
     )?;
-    let number = acme.safety_number(&pair.inviter.id).await?.number;
-    bolt.verify(&pair.acceptor.id, &number)
+    let number = acme.fetch_safety_number(&pair.inviter.id).await?.number;
+    bolt.verify(&pair.invitee.id, &number)
         .await
         .context("the safety numbers differ")?;
     let (half, rest) = number.split_at(number.len() / 2);
@@ -119,7 +119,7 @@ async fn pair_nodes(screen: &mut Screen, nodes: &Nodes) -> anyhow::Result<Pair> 
     Ok(pair)
 }
 
-/// Sends the order while Bolt is offline, and reads it once Bolt is back.
+/// Sends the order while Bolt is offline, and reads it after Bolt has restarted.
 async fn send_order(
     screen: &mut Screen,
     nodes: &mut Nodes,
@@ -129,7 +129,7 @@ async fn send_order(
     screen.print_heading("Bolt's node is stopped, and Acme sends it a message with three files")?;
     nodes.bolt.stop().await?;
     let acme = nodes.acme.api()?;
-    let mut events = acme.events().await?;
+    let mut events = acme.subscribe_to_events().await?;
     let sent = send(&acme, &pair.inviter.id, ORDER, files).await?;
     let mut table = Table::default();
     table.add_row(&sent.id, "Acme → Bolt, 3 files");
@@ -142,7 +142,7 @@ async fn send_order(
         .await?;
     let bolt = nodes.bolt.api()?;
     let received = bolt.wait_for_message(&sent.uuid).await?;
-    bolt.read(&received.id).await?;
+    bolt.mark_read(&received.id).await?;
     let statuses = table
         .follow(screen, &mut events, &sent.id, DeliveryStatus::Read)
         .await?;
@@ -160,14 +160,14 @@ async fn send_order(
 async fn send_reply(screen: &mut Screen, nodes: &Nodes, pair: &Pair) -> anyhow::Result<()> {
     screen.print_heading("Bolt replies")?;
     let (acme, bolt) = (nodes.acme.api()?, nodes.bolt.api()?);
-    let mut events = bolt.events().await?;
+    let mut events = bolt.subscribe_to_events().await?;
     let protocol = Sample::new(
         PROTOCOL,
         format!("Order 4711, 40 housings, accepted. {CANARY}\n"),
     );
     let sent = send(
         &bolt,
-        &pair.acceptor.id,
+        &pair.invitee.id,
         REPLY,
         std::slice::from_ref(&protocol),
     )
@@ -178,16 +178,16 @@ async fn send_reply(screen: &mut Screen, nodes: &Nodes, pair: &Pair) -> anyhow::
         .follow(screen, &mut events, &sent.id, DeliveryStatus::Delivered)
         .await?;
     let received = acme.wait_for_message(&sent.uuid).await?;
-    acme.read(&received.id).await?;
+    acme.mark_read(&received.id).await?;
     table
         .follow(screen, &mut events, &sent.id, DeliveryStatus::Read)
         .await?;
     ensure!(received.content == REPLY, "the reply differs");
-    compare(&acme, &received, &[protocol]).await?;
+    ensure_files_match(&acme, &received, &[protocol]).await?;
     Ok(())
 }
 
-async fn check(
+async fn check_results(
     screen: &mut Screen,
     env: &Environment,
     nodes: &Nodes,
@@ -195,13 +195,13 @@ async fn check(
 ) -> anyhow::Result<()> {
     screen.print_heading("Checks")?;
     let (order, _) = (
-        only_message(&nodes.bolt, ORDER).await?,
-        only_message(&nodes.acme, REPLY).await?,
+        fetch_only_message(&nodes.bolt, ORDER).await?,
+        fetch_only_message(&nodes.acme, REPLY).await?,
     );
     screen.print_passed("each side has exactly one message, read, with the right text")?;
-    compare(&nodes.bolt.api()?, &order, files).await?;
+    ensure_files_match(&nodes.bolt.api()?, &order, files).await?;
     screen.print_passed("every file arrived with its original SHA-256")?;
-    let searched = checks::ensure_no_secrets(env.relay.directory(), &secrets(files))
+    let searched = checks::ensure_no_secrets(env.relay.directory(), &list_secrets(files))
         .context("the relay stores plaintext")?;
     let size = searched.bytes / 1_000_000;
     screen.print_passed(&format!(
@@ -231,20 +231,20 @@ async fn check(
 }
 
 /// Returns the only message that a node received, and checks it.
-async fn only_message(node: &Node, text: &str) -> anyhow::Result<Message> {
-    let mut messages = node.api()?.messages(Direction::In).await?;
+async fn fetch_only_message(node: &Node, text: &str) -> anyhow::Result<Message> {
+    let mut messages = node.api()?.list_messages(Direction::In).await?;
     let (name, count) = (node.home().name(), messages.len());
     ensure!(count == 1, "{name} has {count} messages");
     let message = messages.pop().context("no message")?;
     ensure!(
         message.content == text && message.is_read,
-        "{name} has a different message"
+        "{name} has a different or unread message"
     );
     Ok(message)
 }
 
 /// Downloads the files of a message and compares them with the sent ones, in order.
-async fn compare(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Result<()> {
+async fn ensure_files_match(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Result<()> {
     ensure!(
         message.attachments.len() == files.len(),
         "{} files",
@@ -258,7 +258,7 @@ async fn compare(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Resu
             attachment.filename
         );
         ensure!(
-            api.content_digest(&attachment.id).await? == file.digest(),
+            api.download_digest(&attachment.id).await? == file.digest(),
             "{} differs",
             file.name
         );
@@ -267,7 +267,7 @@ async fn compare(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Resu
 }
 
 /// Returns everything that only Acme and Bolt may know.
-fn secrets(files: &[Sample]) -> Vec<Secret> {
+fn list_secrets(files: &[Sample]) -> Vec<Secret> {
     let lines = [NOTE, ORDER, REPLY]
         .into_iter()
         .flat_map(str::lines)
@@ -289,7 +289,7 @@ fn secrets(files: &[Sample]) -> Vec<Secret> {
 }
 
 async fn show_message(node: &Node, message: &str) -> anyhow::Result<String> {
-    let output = node.home().cli(&["show", message]).await?;
+    let output = node.home().run_cli(&["show", message]).await?;
     ensure!(
         output.status.success(),
         "sealpost show: {}",

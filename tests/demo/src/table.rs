@@ -14,7 +14,7 @@ use sealpost_service::{Clock as _, SystemClock};
 use serde::Deserialize as _;
 use tokio::time::timeout;
 
-/// The statuses of a message that arrives.
+/// The statuses of a message that is delivered.
 const COLUMNS: [DeliveryStatus; 5] = [
     DeliveryStatus::Pending,
     DeliveryStatus::Sent,
@@ -46,7 +46,7 @@ impl Table {
         self.rows.push(Row::new(message, title));
     }
 
-    /// Removes all rows; what was drawn stays on the screen.
+    /// Removes all rows; the drawn lines stay on the screen.
     pub(crate) fn reset(&mut self) {
         self.drawn_lines = 0;
         self.rows.clear();
@@ -78,7 +78,7 @@ impl Table {
                 continue;
             };
             let added = row.update(&delivery);
-            let lines = row.lines(screen, added);
+            let lines = row.format_lines(screen, added);
             let statuses = row.statuses.iter().map(|(status, _)| *status).collect();
             if screen.can_redraw() {
                 self.render(screen)?
@@ -107,7 +107,7 @@ impl Table {
             lines.push(format!(
                 "  {:<TITLE_COLUMNS$}{}",
                 row.title,
-                row.cells(screen)
+                row.format_cells(screen)
             ));
             lines.push(screen.paint(Style::Secondary, &format!("    {}", row.detail)));
         }
@@ -130,7 +130,7 @@ impl Row {
     }
 
     /// Adds the statuses that are new, in order, and returns how many there are. An event carries
-    /// the state at the time it is read, so a status that lasted briefly shows only in its time.
+    /// the state at the time it is read, so a brief status may appear only as a timestamp.
     fn update(&mut self, delivery: &Delivery) -> usize {
         let now = SystemClock.now();
         let is_current = |status| (delivery.status == status).then_some(now);
@@ -156,7 +156,7 @@ impl Row {
                 self.statuses.push((status, at));
             }
         }
-        self.explain(
+        self.update_detail(
             delivery.status,
             delivery.attempts,
             delivery.reason.as_deref(),
@@ -164,9 +164,9 @@ impl Row {
         self.statuses.len() - before
     }
 
-    /// Sets the detail line. A reason belongs to its status: once the status moves on, the reason
+    /// Sets the detail line. A reason belongs to its status: once the status changes, the reason
     /// is out of date.
-    fn explain(&mut self, status: DeliveryStatus, attempts: u32, reason: Option<&str>) {
+    fn update_detail(&mut self, status: DeliveryStatus, attempts: u32, reason: Option<&str>) {
         self.detail = match (status, reason) {
             (DeliveryStatus::Retrying | DeliveryStatus::Failed, Some(reason)) => {
                 format!("attempt {attempts}: {reason}")
@@ -176,11 +176,11 @@ impl Row {
     }
 
     /// Formats the last statuses as lines, for output that is not a terminal.
-    fn lines(&self, screen: &Screen, last: usize) -> Vec<String> {
+    fn format_lines(&self, screen: &Screen, last: usize) -> Vec<String> {
         let format_line = |(index, (status, at)): (usize, &(DeliveryStatus, Timestamp))| {
             let is_current = index + 1 == self.statuses.len();
             let detail = if is_current { &*self.detail } else { "" };
-            let name = screen.paint(style(*status), status.as_str());
+            let name = screen.paint(status_style(*status), status.as_str());
             let elapsed = self.format_elapsed(*at);
             let line = format!(
                 "  {:<TITLE_COLUMNS$}{name:<CELL_COLUMNS$}{elapsed:>8}  {detail}",
@@ -195,7 +195,7 @@ impl Row {
             .collect()
     }
 
-    fn cells(&self, screen: &Screen) -> String {
+    fn format_cells(&self, screen: &Screen) -> String {
         let cell = |status: DeliveryStatus| {
             let at = self
                 .statuses
@@ -203,7 +203,7 @@ impl Row {
                 .find(|(seen, _)| *seen == status)
                 .map(|(_, at)| self.format_elapsed(*at));
             screen.paint(
-                style(status),
+                status_style(status),
                 &format!("{:<CELL_COLUMNS$}", at.unwrap_or_else(|| "·".to_owned())),
             )
         };
@@ -217,7 +217,7 @@ impl Row {
     }
 }
 
-const fn style(status: DeliveryStatus) -> Style {
+const fn status_style(status: DeliveryStatus) -> Style {
     match status {
         DeliveryStatus::Pending | DeliveryStatus::Sent => Style::Secondary,
         DeliveryStatus::Retrying => Style::Waiting,
@@ -231,21 +231,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reason_disappears_when_the_status_moves_on() {
+    fn detail_is_cleared_when_the_status_changes() {
         let reason = Some("the endpoint accepts no connection");
         let mut row = Row::new("CMG-1", "Acme to Bolt");
-        row.explain(DeliveryStatus::Retrying, 1, reason);
+        row.update_detail(DeliveryStatus::Retrying, 1, reason);
         assert_eq!(row.detail, "attempt 1: the endpoint accepts no connection");
         for status in [
             DeliveryStatus::Sent,
             DeliveryStatus::Delivered,
             DeliveryStatus::Read,
         ] {
-            row.explain(DeliveryStatus::Retrying, 1, reason);
-            row.explain(status, 1, reason);
+            row.update_detail(DeliveryStatus::Retrying, 1, reason);
+            row.update_detail(status, 1, reason);
             assert_eq!(row.detail, "", "{status}");
         }
-        row.explain(DeliveryStatus::Failed, 3, Some("expired"));
+        row.update_detail(DeliveryStatus::Failed, 3, Some("expired"));
         assert_eq!(row.detail, "attempt 3: expired");
     }
 }

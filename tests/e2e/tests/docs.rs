@@ -11,7 +11,7 @@
 
 use crate::support::{
     program,
-    terminal::{Block, PortMap, STDERR_LOG, Terminal, blocks},
+    shell::{Block, PortMap, STDERR_LOG, Shell, code_blocks},
 };
 use anyhow::{Context as _, bail, ensure};
 use sealpost_demo::{process::log_tail, roles::Role};
@@ -31,11 +31,11 @@ const PORTS: [&str; 7] = ["8440", "8441", "8443", "4680", "4681", "4690", "9090"
 /// Waits until a node that was started in the background responds.
 const DAEMON_RESPONDS: &str = "until sealpost status >/dev/null 2>&1; do sleep 0.05; done";
 
-/// Home directory with the programs and the open terminals.
+/// Home directory with the programs and the open shells.
 struct Workspace {
     home: PathBuf,
     ports: PortMap,
-    terminals: BTreeMap<String, Terminal>,
+    shells: BTreeMap<String, Shell>,
     /// Output of the last block.
     printed: String,
 }
@@ -47,11 +47,11 @@ impl Workspace {
         }
         program().write_script(&home.join("bin/sealpost"), Role::NodeCommand, &[])?;
         program().write_script(&home.join("bin/sealpost-relay"), Role::RelayCommand, &[])?;
-        let ports = PortMap::new(PORTS)?;
+        let ports = PortMap::reserve(PORTS)?;
         Ok(Self {
             home: home.to_owned(),
             ports,
-            terminals: BTreeMap::new(),
+            shells: BTreeMap::new(),
             printed: String::new(),
         })
     }
@@ -73,12 +73,12 @@ impl Workspace {
         })
     }
 
-    async fn terminal(&mut self, user: &str) -> anyhow::Result<&mut Terminal> {
-        if !self.terminals.contains_key(user) {
-            let terminal = Terminal::open(&self.home).await?;
-            self.terminals.insert(user.to_owned(), terminal);
+    async fn open_shell(&mut self, user: &str) -> anyhow::Result<&mut Shell> {
+        if !self.shells.contains_key(user) {
+            let shell = Shell::start(&self.home).await?;
+            self.shells.insert(user.to_owned(), shell);
         }
-        self.terminals.get_mut(user).context("a terminal")
+        self.shells.get_mut(user).context("no shell for this user")
     }
 
     /// Runs a block, or compares it with the output of the previous block.
@@ -97,9 +97,9 @@ impl Workspace {
                 (None, Some(user)) => {
                     let ready_line = next
                         .filter(|next| next.info == "text")
-                        .context("the line that reports readiness")?;
+                        .context("the next block must be the line that reports readiness")?;
                     let ready_line = self.adapt(ready_line.text.trim_end());
-                    self.terminal(user)
+                    self.open_shell(user)
                         .await?
                         .run_until(&text, &ready_line)
                         .await?;
@@ -110,15 +110,15 @@ impl Workspace {
                         Some(user) => (user, format!("{} || [ $? = 1 ]", text.trim_end())),
                         None => (info, text),
                     };
-                    let terminal = self.terminal(user).await?;
-                    let printed = terminal.run(&text).await?;
+                    let shell = self.open_shell(user).await?;
+                    let printed = shell.run(&text).await?;
                     if text.contains("sealpost serve") {
-                        terminal.run(DAEMON_RESPONDS).await?;
+                        shell.run(DAEMON_RESPONDS).await?;
                     }
                     self.printed = printed;
                 }
             },
-            ("text", _) => ensure_shown(&self.printed, &text)?,
+            ("text", _) => ensure_output_contains(&self.printed, &text)?,
             ("toml" | "yaml" | "nginx" | "mermaid", file) => self.write_file(file, &text)?,
             (other, _) => bail!("unknown kind of block: {other}"),
         }
@@ -131,14 +131,14 @@ impl Workspace {
             return Ok(());
         }
         let path = PathBuf::from(self.adapt(file));
-        fs::create_dir_all(path.parent().context("a directory")?)?;
+        fs::create_dir_all(path.parent().context("the path has no parent directory")?)?;
         Ok(fs::write(path, text)?)
     }
 }
 
 /// Fails unless the output contains the wanted lines in order. `…` matches anything; runs of blanks
 /// match one blank.
-fn ensure_shown(printed: &str, wanted: &str) -> anyhow::Result<()> {
+fn ensure_output_contains(printed: &str, wanted: &str) -> anyhow::Result<()> {
     let mut lines = printed.lines();
     for line in wanted.lines().filter(|line| !line.trim().is_empty()) {
         ensure!(
@@ -150,8 +150,8 @@ fn ensure_shown(printed: &str, wanted: &str) -> anyhow::Result<()> {
 }
 
 fn matches_pattern(printed: &str, wanted: &str) -> bool {
-    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let (mut rest, wanted) = (words(printed), words(wanted));
+    let normalize = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (mut rest, wanted) = (normalize(printed), normalize(wanted));
     let mut pieces = wanted.split('…').map(str::trim);
     match pieces
         .next()
@@ -160,21 +160,21 @@ fn matches_pattern(printed: &str, wanted: &str) -> bool {
         Some(after) => rest = after,
         None => return false,
     }
-    let ends_open = wanted.ends_with('…');
+    let allows_more = wanted.ends_with('…');
     for piece in pieces {
         match rest.find(piece) {
             Some(at) => rest = rest[at + piece.len()..].to_owned(),
             None => return false,
         }
     }
-    ends_open || rest.trim().is_empty()
+    allows_more || rest.trim().is_empty()
 }
 
 #[tokio::test]
-async fn the_operators_guide_works_as_written() -> anyhow::Result<()> {
+async fn operators_guide_works_as_written() -> anyhow::Result<()> {
     let home = tempfile::tempdir()?;
     let mut workspace = Workspace::new(home.path())?;
-    let blocks = blocks(GUIDE);
+    let blocks = code_blocks(GUIDE);
     for (number, block) in blocks.iter().enumerate() {
         let result = workspace.run_block(block, blocks.get(number + 1)).await;
         result.with_context(|| {
@@ -191,15 +191,15 @@ async fn the_operators_guide_works_as_written() -> anyhow::Result<()> {
 #[test]
 fn output_is_compared_line_by_line() {
     assert!(
-        ensure_shown(
+        ensure_output_contains(
             "NAME  STATE\nAcme   ready  3 s ago\n",
             "NAME STATE\nAcme ready …"
         )
         .is_ok()
     );
-    assert!(ensure_shown("a\nb\nc\n", "a\nc").is_ok());
-    assert!(ensure_shown("a\nb\n", "b\na").is_err());
-    assert!(ensure_shown("Acme broken\n", "Acme ready …").is_err());
-    assert!(ensure_shown("ready, more\n", "ready").is_err());
-    assert!(ensure_shown("version 0.1.0 of it\n", "version … of it").is_ok());
+    assert!(ensure_output_contains("a\nb\nc\n", "a\nc").is_ok());
+    assert!(ensure_output_contains("a\nb\n", "b\na").is_err());
+    assert!(ensure_output_contains("Acme broken\n", "Acme ready …").is_err());
+    assert!(ensure_output_contains("ready, more\n", "ready").is_err());
+    assert!(ensure_output_contains("version 0.1.0 of it\n", "version … of it").is_ok());
 }

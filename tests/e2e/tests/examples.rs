@@ -4,7 +4,7 @@ use crate::support::{program, stop_all};
 use anyhow::{Context as _, ensure};
 use sealpost_demo::{
     environment::{Environment, pair, send},
-    node::{Delivery, Node},
+    node::{DeliveryMode, Node},
     process::log_tail,
     roles::Role,
     wait::{WAIT_TIMEOUT, wait_for},
@@ -23,8 +23,8 @@ use tokio::{
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/examples");
 
-/// Returns the command that runs an example beside a node, with `sealpost` on its path.
-fn example(env: &Environment, node: &Node, name: &str) -> anyhow::Result<Command> {
+/// Returns the command that runs an example for a node, with `sealpost` on its path.
+fn example_command(env: &Environment, node: &Node, name: &str) -> anyhow::Result<Command> {
     let bin = env.directory().join("bin");
     if !bin.exists() {
         fs::create_dir(&bin)?;
@@ -42,7 +42,7 @@ fn example(env: &Environment, node: &Node, name: &str) -> anyhow::Result<Command
     Ok(command)
 }
 
-async fn output(command: &mut Command) -> anyhow::Result<Output> {
+async fn run_to_end(command: &mut Command) -> anyhow::Result<Output> {
     let output = timeout(WAIT_TIMEOUT, command.output())
         .await
         .context("the example did not finish")??;
@@ -54,22 +54,22 @@ async fn output(command: &mut Command) -> anyhow::Result<Output> {
     Ok(output)
 }
 
-async fn two_nodes() -> anyhow::Result<(Environment, Node, Node)> {
+async fn connected_nodes() -> anyhow::Result<(Environment, Node, Node)> {
     let env = Environment::with_relay(program()).await?;
-    let acme = env.node("Acme", Delivery::Pull).await?;
-    let bolt = env.node("Bolt", Delivery::Webhook).await?;
+    let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
+    let bolt = env.start_node("Bolt", DeliveryMode::Webhook).await?;
     pair(&acme, &bolt).await?;
     Ok((env, acme, bolt))
 }
 
 #[tokio::test]
 async fn shell_example_sends_text_and_file() -> anyhow::Result<()> {
-    let (env, acme, bolt) = two_nodes().await?;
+    let (env, acme, bolt) = connected_nodes().await?;
     let file = env.directory().join("order.txt");
     fs::write(&file, "forty housings\n")?;
-    let mut send = example(&env, &acme, "send.sh")?;
-    output(send.args(["Bolt", "Please see order 4711."]).arg(&file)).await?;
-    let received = bolt.api()?.messages(Direction::In).await?;
+    let mut send = example_command(&env, &acme, "send.sh")?;
+    run_to_end(send.args(["Bolt", "Please see order 4711."]).arg(&file)).await?;
+    let received = bolt.api()?.list_messages(Direction::In).await?;
     ensure!(received.len() == 1 && received[0].content == "Please see order 4711.");
     ensure!(received[0].attachments[0].filename == "order.txt");
     stop_all(env, [acme, bolt]).await
@@ -77,19 +77,19 @@ async fn shell_example_sends_text_and_file() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn python_example_replies_to_each_message_once() -> anyhow::Result<()> {
-    let (env, acme, bolt) = two_nodes().await?;
+    let (env, acme, bolt) = connected_nodes().await?;
     let question = send(&acme.api()?, "Bolt", "Is it in stock?", &[]).await?;
     bolt.api()?.wait_for_message(&question.uuid).await?;
-    let first = output(&mut example(&env, &bolt, "reply.py")?).await?;
+    let first = run_to_end(&mut example_command(&env, &bolt, "reply.py")?).await?;
     let printed = String::from_utf8(first.stdout)?;
     ensure!(
         printed.contains("from Acme: replied with CMG-"),
         "{printed}"
     );
-    let second = output(&mut example(&env, &bolt, "reply.py")?).await?;
+    let second = run_to_end(&mut example_command(&env, &bolt, "reply.py")?).await?;
     ensure!(second.stdout.is_empty(), "a second reply was sent");
     let reply = wait_for("the reply arrives", async || {
-        let received = acme.api()?.messages(Direction::In).await?;
+        let received = acme.api()?.list_messages(Direction::In).await?;
         Ok(received.into_iter().next())
     })
     .await?;
@@ -110,7 +110,7 @@ struct Follower {
 impl Follower {
     fn start(env: &Environment, node: &Node, log: &str) -> anyhow::Result<Self> {
         let log = env.directory().join(log);
-        let mut command = example(env, node, "follow.py")?;
+        let mut command = example_command(env, node, "follow.py")?;
         let child = command
             .arg(env.directory().join("position"))
             .stdout(Stdio::from(fs::File::create(&log)?))
@@ -133,7 +133,7 @@ impl Follower {
 
 #[tokio::test]
 async fn python_example_resumes_events_without_gap() -> anyhow::Result<()> {
-    let (env, acme, bolt) = two_nodes().await?;
+    let (env, acme, bolt) = connected_nodes().await?;
     // Without a stored position the stream starts now, so it must be open before the first message.
     fs::write(env.directory().join("position"), "0")?;
     let mut follower = Follower::start(&env, &bolt, "first.log")?;

@@ -1,5 +1,5 @@
-//! Exchanges between two or three businesses, with all processes up and with some of them down for
-//! a while.
+//! Exchanges between two or three businesses, with all processes running and with some of
+//! them stopped for a while.
 
 use crate::support::{program, stop_all};
 use anyhow::{Context as _, ensure};
@@ -8,7 +8,7 @@ use sealpost_demo::{
     checks::{self, Secret},
     environment::{Environment, pair, send},
     files::{self, CANARY, Sample},
-    node::{Delivery, Node},
+    node::{DeliveryMode, Node},
     wait::{WAIT_TIMEOUT, wait_for},
 };
 use sealpost_node::{
@@ -25,7 +25,7 @@ use sealpost_service::{Clock, Shutdown, SystemClock};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-async fn compare(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Result<()> {
+async fn ensure_files_match(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Result<()> {
     ensure!(
         message.attachments.len() == files.len(),
         "{} files of {}",
@@ -35,7 +35,7 @@ async fn compare(api: &Api, message: &Message, files: &[Sample]) -> anyhow::Resu
     for (attachment, file) in message.attachments.iter().zip(files) {
         ensure!(attachment.filename == file.name && attachment.size == file.content.len() as u64);
         ensure!(
-            api.content_digest(&attachment.id).await? == file.digest(),
+            api.download_digest(&attachment.id).await? == file.digest(),
             "{} differs",
             file.name
         );
@@ -59,11 +59,11 @@ async fn exchange(
             && received.sender.contact == from.home().name()
             && !received.is_read
     );
-    compare(&recipient, &received, files).await?;
+    ensure_files_match(&recipient, &received, files).await?;
     sender
         .wait_for_status(&sent.id, DeliveryStatus::Delivered)
         .await?;
-    ensure!(recipient.read(&received.id).await?.is_read);
+    ensure!(recipient.mark_read(&received.id).await?.is_read);
     let read = sender
         .wait_for_status(&sent.id, DeliveryStatus::Read)
         .await?;
@@ -81,19 +81,25 @@ async fn exchange(
 }
 
 #[tokio::test]
-async fn messages_and_files_pass_in_every_delivery_mode() -> anyhow::Result<()> {
+async fn every_delivery_mode_transfers_messages() -> anyhow::Result<()> {
     for (one, other) in [
-        (Delivery::Pull, Delivery::Webhook),
-        (Delivery::Pull, Delivery::Pull),
-        (Delivery::Webhook, Delivery::Webhook),
+        (DeliveryMode::Pull, DeliveryMode::Webhook),
+        (DeliveryMode::Pull, DeliveryMode::Pull),
+        (DeliveryMode::Webhook, DeliveryMode::Webhook),
     ] {
         let env = Environment::with_relay(program()).await?;
-        let (acme, bolt) = (env.node("Acme", one).await?, env.node("Bolt", other).await?);
+        let (acme, bolt) = (
+            env.start_node("Acme", one).await?,
+            env.start_node("Bolt", other).await?,
+        );
         let pair = pair(&acme, &bolt).await?;
         let files = [
             Sample::new("empty.txt", ""),
             Sample::new("byte.bin", [7]),
-            Sample::new("über uns – naïve.csv", files::measurements(3_000_000)),
+            Sample::new(
+                "über uns – naïve.csv",
+                files::generate_measurements(3_000_000),
+            ),
         ];
         exchange(
             &acme,
@@ -106,7 +112,7 @@ async fn messages_and_files_pass_in_every_delivery_mode() -> anyhow::Result<()> 
         exchange(
             &bolt,
             &acme,
-            &pair.acceptor.id,
+            &pair.invitee.id,
             &format!("second, with the {CANARY}"),
             &files[2..],
         )
@@ -124,14 +130,16 @@ async fn messages_and_files_pass_in_every_delivery_mode() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn users_accept_and_reject_connection_requests() -> anyhow::Result<()> {
+async fn users_answer_connection_requests() -> anyhow::Result<()> {
     let env = Environment::with_relay(program()).await?;
-    let acme = env.node("Acme", Delivery::Pull).await?;
-    let bolt = env.node("Bolt", Delivery::Webhook).await?;
-    let cargo = env.node("Cargo", Delivery::Pull).await?;
+    let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
+    let bolt = env.start_node("Bolt", DeliveryMode::Webhook).await?;
+    let cargo = env.start_node("Cargo", DeliveryMode::Pull).await?;
     let (a, b, c) = (acme.api()?, bolt.api()?, cargo.api()?);
 
-    let requested = b.connect(&a.invite(false).await?.1, "from Bolt").await?;
+    let requested = b
+        .connect(&a.create_invite(false).await?.1, "from Bolt")
+        .await?;
     let request = a.wait_for_request("from Bolt").await?;
     ensure!(
         (requested.status, request.status)
@@ -150,11 +158,11 @@ async fn users_accept_and_reject_connection_requests() -> anyhow::Result<()> {
         b.wait_for_accepted(&requested.id).await?,
     );
     ensure!(
-        at_acme.fingerprint == b.node().await?.fingerprint
-            && at_bolt.fingerprint == a.node().await?.fingerprint
+        at_acme.fingerprint == b.fetch_node().await?.fingerprint
+            && at_bolt.fingerprint == a.fetch_node().await?.fingerprint
     );
-    let number = a.safety_number(&at_acme.id).await?.number;
-    ensure!(number == b.safety_number(&at_bolt.id).await?.number);
+    let number = a.fetch_safety_number(&at_acme.id).await?.number;
+    ensure!(number == b.fetch_safety_number(&at_bolt.id).await?.number);
     ensure!(
         b.verify(&at_bolt.id, &number.replace(' ', ""))
             .await?
@@ -166,20 +174,22 @@ async fn users_accept_and_reject_connection_requests() -> anyhow::Result<()> {
         .unwrap_err();
     ensure!(differs.code() == "safety_number_differs", "{differs}");
 
-    let requested = c.connect(&a.invite(false).await?.1, "from Cargo").await?;
+    let requested = c
+        .connect(&a.create_invite(false).await?.1, "from Cargo")
+        .await?;
     let request = a.wait_for_request("from Cargo").await?;
     let rejected = acme
         .home()
-        .cli(&["connections", "reject", &request.id])
+        .run_cli(&["connections", "reject", &request.id])
         .await?;
     ensure!(rejected.status.success());
     wait_for("the peer learns of the rejection", async || {
         let one = c
-            .connections()
+            .list_connections()
             .await?
             .into_iter()
             .find(|one| one.id == requested.id)
-            .context("the connection is gone")?;
+            .context("the connection is not listed")?;
         Ok((one.status == ConnectionStatus::Rejected).then_some(()))
     })
     .await?;
@@ -187,19 +197,19 @@ async fn users_accept_and_reject_connection_requests() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn shared_file_is_uploaded_once_and_deleted_afterwards() -> anyhow::Result<()> {
+async fn file_for_two_recipients_is_uploaded_once() -> anyhow::Result<()> {
     let env = Environment::with_relay(program()).await?;
-    let acme = env.node("Acme", Delivery::Pull).await?;
+    let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
     let mut others = [
-        env.node("Bolt", Delivery::Webhook).await?,
-        env.node("Cargo", Delivery::Pull).await?,
+        env.start_node("Bolt", DeliveryMode::Webhook).await?,
+        env.start_node("Cargo", DeliveryMode::Pull).await?,
     ];
     for other in &mut others {
         pair(&acme, other).await?;
         other.stop().await?;
     }
     let api = acme.api()?;
-    let file = Sample::new("order.csv", files::measurements(1_000_000));
+    let file = Sample::new("order.csv", files::generate_measurements(1_000_000));
     let staged = api.stage(&file.name, file.content.clone()).await?;
     let request = SendMessage {
         to: vec!["Bolt".to_owned(), "Cargo".to_owned()],
@@ -220,7 +230,7 @@ async fn shared_file_is_uploaded_once_and_deleted_afterwards() -> anyhow::Result
     );
     for message in &sent {
         wait_for("the message is at the relay", async || {
-            let delivery = api.message(&message.id).await?.delivery;
+            let delivery = api.fetch_message(&message.id).await?.delivery;
             Ok(delivery
                 .iter()
                 .all(|one| one.status != DeliveryStatus::Pending)
@@ -229,43 +239,43 @@ async fn shared_file_is_uploaded_once_and_deleted_afterwards() -> anyhow::Result
         .await?;
     }
     let blobs = env.relay.directory().join("blobs");
-    let parts: Vec<_> = checks::files_below(&blobs)?;
+    let parts: Vec<_> = checks::list_files(&blobs)?;
     ensure!(parts.len() == 1, "the relay holds {parts:?}");
     for other in &mut others {
         other.start().await?;
     }
     for other in &others {
         let received = other.api()?.wait_for_message(&sent[0].uuid).await?;
-        compare(&other.api()?, &received, std::slice::from_ref(&file)).await?;
-        other.api()?.read(&received.id).await?;
-        ensure!(other.api()?.messages(Direction::In).await?.len() == 1);
+        ensure_files_match(&other.api()?, &received, std::slice::from_ref(&file)).await?;
+        other.api()?.mark_read(&received.id).await?;
+        ensure!(other.api()?.list_messages(Direction::In).await?.len() == 1);
     }
     for message in &sent {
         api.wait_for_status(&message.id, DeliveryStatus::Read)
             .await?;
     }
     ensure!(
-        api.message(&sent[0].id).await?.delivery.len() == 2,
+        api.fetch_message(&sent[0].id).await?.delivery.len() == 2,
         "a message shows all its recipients"
     );
     wait_for("the relay has deleted the file", async || {
-        Ok(checks::files_below(&blobs)?.is_empty().then_some(()))
+        Ok(checks::list_files(&blobs)?.is_empty().then_some(()))
     })
     .await?;
     stop_all(env, [acme].into_iter().chain(others)).await
 }
 
 /// Follows the transfer events of a file until it is complete, and checks that they are consistent.
-async fn follow(
+async fn follow_transfer(
     events: &mut EventStream,
     file: &Attachment,
     direction: Direction,
 ) -> anyhow::Result<()> {
-    let mut before = 0;
+    let mut previous_bytes = 0;
     loop {
         let event = timeout(WAIT_TIMEOUT, events.next())
             .await?
-            .context("the events ended")?;
+            .context("the event stream ended")?;
         if event.topic != EventTopic::Transfer || event.data["attachment"] != file.id {
             continue;
         }
@@ -275,10 +285,10 @@ async fn follow(
             "{transfer:?}"
         );
         ensure!(
-            before <= transfer.bytes && transfer.bytes <= transfer.total,
-            "{transfer:?} after {before}"
+            previous_bytes <= transfer.bytes && transfer.bytes <= transfer.total,
+            "{transfer:?} after {previous_bytes}"
         );
-        before = transfer.bytes;
+        previous_bytes = transfer.bytes;
         match transfer.state {
             TransferState::Moving => {}
             TransferState::Done => {
@@ -294,24 +304,43 @@ async fn follow(
 }
 
 #[tokio::test]
-async fn transfers_report_progress_and_pictures_have_previews() -> anyhow::Result<()> {
+async fn transfers_report_consistent_progress() -> anyhow::Result<()> {
     let env = Environment::with_relay(program()).await?;
     let (acme, bolt) = (
-        env.node("Acme", Delivery::Pull).await?,
-        env.node("Bolt", Delivery::Webhook).await?,
+        env.start_node("Acme", DeliveryMode::Pull).await?,
+        env.start_node("Bolt", DeliveryMode::Webhook).await?,
     );
     let pair = pair(&acme, &bolt).await?;
     let (sender, recipient) = (acme.api()?, bolt.api()?);
-    let (mut at_sender, mut at_recipient) = (sender.events().await?, recipient.events().await?);
+    let (mut at_sender, mut at_recipient) = (
+        sender.subscribe_to_events().await?,
+        recipient.subscribe_to_events().await?,
+    );
+    let [_, picture, _] = files::samples();
+    let sent = send(&sender, &pair.inviter.id, "the seal", &[picture]).await?;
+    follow_transfer(&mut at_sender, &sent.attachments[0], Direction::Out).await?;
+    let received = recipient.wait_for_message(&sent.uuid).await?;
+    follow_transfer(&mut at_recipient, &received.attachments[0], Direction::In).await?;
+    stop_all(env, [acme, bolt]).await
+}
+
+#[tokio::test]
+async fn pictures_have_previews() -> anyhow::Result<()> {
+    let env = Environment::with_relay(program()).await?;
+    let (acme, bolt) = (
+        env.start_node("Acme", DeliveryMode::Pull).await?,
+        env.start_node("Bolt", DeliveryMode::Webhook).await?,
+    );
+    let pair = pair(&acme, &bolt).await?;
+    let (sender, recipient) = (acme.api()?, bolt.api()?);
     let [text, picture, _] = files::samples();
     let sent = send(&sender, &pair.inviter.id, "the seal", &[picture, text]).await?;
-    follow(&mut at_sender, &sent.attachments[0], Direction::Out).await?;
     let received = recipient.wait_for_message(&sent.uuid).await?;
-    follow(&mut at_recipient, &received.attachments[0], Direction::In).await?;
-
-    let small = recipient.preview(&received.attachments[0].id).await?;
+    let small = recipient
+        .download_preview(&received.attachments[0].id)
+        .await?;
     ensure!(
-        small == sender.preview(&sent.attachments[0].id).await?,
+        small == sender.download_preview(&sent.attachments[0].id).await?,
         "the previews differ"
     );
     ensure!(
@@ -321,7 +350,7 @@ async fn transfers_report_progress_and_pictures_have_previews() -> anyhow::Resul
     );
     ensure!(received.attachments[0].has_preview && !received.attachments[1].has_preview);
     let none = recipient
-        .preview(&received.attachments[1].id)
+        .download_preview(&received.attachments[1].id)
         .await
         .unwrap_err();
     ensure!(
@@ -339,18 +368,21 @@ async fn transfers_report_progress_and_pictures_have_previews() -> anyhow::Resul
 #[tokio::test]
 async fn restarts_of_every_process_lose_nothing() -> anyhow::Result<()> {
     let mut env = Environment::with_relay(program()).await?;
-    let mut acme = env.node("Acme", Delivery::Pull).await?;
-    let mut bolt = env.node("Bolt", Delivery::Webhook).await?;
+    let mut acme = env.start_node("Acme", DeliveryMode::Pull).await?;
+    let mut bolt = env.start_node("Bolt", DeliveryMode::Webhook).await?;
     let pair = pair(&acme, &bolt).await?;
     let texts: Vec<_> = (0..30).map(|number| format!("message {number}")).collect();
-    let file = [Sample::new("late.csv", files::measurements(2_500_000))];
+    let file = [Sample::new(
+        "late.csv",
+        files::generate_measurements(2_500_000),
+    )];
 
     bolt.stop().await?;
     let first = send(&acme.api()?, &pair.inviter.id, &texts[0], &file).await?;
     let delivery = wait_for("the relay reports a retry", async || {
         let delivery = acme
             .api()?
-            .message(&first.id)
+            .fetch_message(&first.id)
             .await?
             .delivery
             .into_iter()
@@ -376,9 +408,9 @@ async fn restarts_of_every_process_lose_nothing() -> anyhow::Result<()> {
     bolt.start().await?;
 
     let api = bolt.api()?;
-    for sent in acme.api()?.messages(Direction::Out).await? {
+    for sent in acme.api()?.list_messages(Direction::Out).await? {
         let received = api.wait_for_message(&sent.uuid).await?;
-        compare(
+        ensure_files_match(
             &api,
             &received,
             if sent.attachments.is_empty() {
@@ -393,7 +425,7 @@ async fn restarts_of_every_process_lose_nothing() -> anyhow::Result<()> {
             .await?;
     }
     let received: Vec<_> = api
-        .messages(Direction::In)
+        .list_messages(Direction::In)
         .await?
         .into_iter()
         .map(|message| message.content)
@@ -440,13 +472,13 @@ async fn wrong_node_clocks_do_not_stop_delivery() -> anyhow::Result<()> {
         // Bolt pulls once, at its start. Everything later arrives in webhook calls, which Bolt
         // checks against the relay's time.
         let (acme, bolt) = (
-            env.node("Acme", Delivery::Pull).await?,
-            env.node("Bolt", Delivery::Webhook).await?,
+            env.start_node("Acme", DeliveryMode::Pull).await?,
+            env.start_node("Bolt", DeliveryMode::Webhook).await?,
         );
         let pair = pair(&acme, &bolt).await?;
         exchange(&acme, &bolt, &pair.inviter.id, "at last", &[]).await?;
-        exchange(&bolt, &acme, &pair.acceptor.id, "in time", &[]).await?;
-        let offset = bolt.api()?.node().await?.relay.clock_offset_ms;
+        exchange(&bolt, &acme, &pair.invitee.id, "in time", &[]).await?;
+        let offset = bolt.api()?.fetch_node().await?.relay.clock_offset_ms;
         ensure!(
             offset.abs() > 300_000 && (offset > 0) == is_behind,
             "the relay is {offset} ms ahead"

@@ -1,11 +1,11 @@
-//! Files of the maximum size over a connection that breaks, and one file for many recipients.
+//! Files of the maximum size over a connection that is cut, and one file for many recipients.
 //!
 //! `SEALPOST_SEED=… cargo test -p sealpost-e2e files::` repeats the cuts of a run.
 
 use crate::support::{
     program,
-    proxy::{Parts, Proxy},
-    seed,
+    proxy::{PartRequests, Proxy},
+    seed_from_env_or_clock,
 };
 use anyhow::{Context as _, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
@@ -13,10 +13,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 use sealpost_demo::{
     api::digest,
-    checks::files_below,
+    checks::list_files,
     environment::{Environment, pair, pair_with_note},
     files::{self, Sample},
-    node::{Delivery, Node},
+    node::{DeliveryMode, Node},
     process::Process,
     wait::{WAIT_TIMEOUT, wait_for},
 };
@@ -45,7 +45,7 @@ const RECIPIENTS: usize = 200;
 /// Starts a relay behind a proxy that can cut connections.
 async fn relay_behind_proxy() -> anyhow::Result<(Environment, Proxy)> {
     let mut env = Environment::new(program())?;
-    let proxy = Proxy::to(&env.relay.origin()).await?;
+    let proxy = Proxy::start(&env.relay.origin()).await?;
     let rates = [
         "--rates-requests-per-second",
         "0",
@@ -58,13 +58,13 @@ async fn relay_behind_proxy() -> anyhow::Result<(Environment, Proxy)> {
     Ok((env, proxy))
 }
 
-async fn node(env: &Environment, proxy: &Proxy, name: &str) -> anyhow::Result<Node> {
+async fn start_node(env: &Environment, proxy: &Proxy, name: &str) -> anyhow::Result<Node> {
     let mut node = Node::init(
         env.program(),
         env.directory(),
         name,
         &proxy.origin(),
-        Delivery::Pull,
+        DeliveryMode::Pull,
     )
     .await?;
     node.start().await?;
@@ -73,7 +73,7 @@ async fn node(env: &Environment, proxy: &Proxy, name: &str) -> anyhow::Result<No
 }
 
 /// Writes a file of random megabytes, all different, without holding it in memory.
-fn large_file(directory: &Path, number: u64) -> anyhow::Result<PathBuf> {
+fn create_large_file(directory: &Path, number: u64) -> anyhow::Result<PathBuf> {
     let path = directory.join(format!("large-{number}.bin"));
     let mut rng = ChaCha8Rng::seed_from_u64(number);
     let mut block = vec![0; 1_000_000];
@@ -96,7 +96,7 @@ async fn wait_until_blobs_are_deleted(env: &Environment) -> anyhow::Result<()> {
     let blobs = env.relay.directory().join("blobs");
     // The relay may delete directories during the search.
     wait_for("the relay stores no blobs", async || {
-        Ok(files_below(&blobs)
+        Ok(list_files(&blobs)
             .is_ok_and(|files| files.is_empty())
             .then_some(()))
     })
@@ -113,57 +113,58 @@ fn ensure_memory_is_bounded(process: &Process) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn kill(node: &mut Node) -> anyhow::Result<()> {
+async fn restart_after_kill(node: &mut Node) -> anyhow::Result<()> {
     ensure_memory_is_bounded(node.process()?)?;
     node.kill().await?;
     node.start().await
 }
 
 /// Checks that only the parts in flight at a cut or a kill are transferred again.
-fn ensure_resumed(what: &str, parts: &Parts) -> anyhow::Result<()> {
+fn ensure_resumed(what: &str, requests: &PartRequests) -> anyhow::Result<()> {
     // Half of the cuts, two kills, and two cuts that repeated parts have moved into this half.
-    const BREAKS: usize = CUTS / 2 + 2 + 2;
-    ensure!(parts.distinct() == FILES_PER_MESSAGE_MAX * BLOB_PARTS_MAX as usize);
-    let again = parts.repeats();
+    const INTERRUPTIONS_MAX: usize = CUTS / 2 + 2 + 2;
+    ensure!(requests.distinct_parts() == FILES_PER_MESSAGE_MAX * BLOB_PARTS_MAX as usize);
+    let repeated = requests.repeated_requests();
     ensure!(
-        again <= BREAKS * PARTS_IN_FLIGHT_MAX as usize,
-        "{what} again: {again} repeated parts"
+        repeated <= INTERRUPTIONS_MAX * PARTS_IN_FLIGHT_MAX as usize,
+        "{what}: {repeated} repeated requests for parts"
     );
     Ok(())
 }
 
 #[tokio::test]
 async fn large_message_survives_cuts_and_kills() -> anyhow::Result<()> {
-    let seed = seed()?;
+    let seed = seed_from_env_or_clock()?;
     println!("SEALPOST_SEED={seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (mut env, proxy) = relay_behind_proxy().await?;
     let (mut acme, mut bolt) = (
-        node(&env, &proxy, "Acme").await?,
-        node(&env, &proxy, "Bolt").await?,
+        start_node(&env, &proxy, "Acme").await?,
+        start_node(&env, &proxy, "Bolt").await?,
     );
     pair(&acme, &bolt).await?;
     let directory = env.directory().to_owned();
-    let paths = (0..FILES_PER_MESSAGE_MAX as u64).map(|number| large_file(&directory, number));
+    let paths =
+        (0..FILES_PER_MESSAGE_MAX as u64).map(|number| create_large_file(&directory, number));
     let paths = paths.collect::<Result<Vec<_>, _>>()?;
 
-    let start = proxy.passed();
+    let start = proxy.forwarded_bytes();
     let (up, down) = (
         start..start + BLOBS_BYTES,
         start + BLOBS_BYTES..start + 2 * BLOBS_BYTES,
     );
     let both = up.start..down.end;
-    // One cut in each twentieth, so that no two coincide.
-    let twentieth = 2 * BLOBS_BYTES / CUTS as u64;
-    let starts = both.clone().step_by(usize::try_from(twentieth)?).take(CUTS);
-    proxy.cut_at(
-        starts.map(|start| random_offset(&mut rng, start..start + twentieth - twentieth / 10)),
+    // One cut in each interval, so that no two coincide.
+    let interval = 2 * BLOBS_BYTES / CUTS as u64;
+    let starts = both.clone().step_by(usize::try_from(interval)?).take(CUTS);
+    proxy.schedule_cuts(
+        starts.map(|start| random_offset(&mut rng, start..start + interval - interval / 10)),
     );
     let mut args = vec!["send", "--to", "Bolt", "-m", "all of it", "-a"];
     for path in &paths {
-        args.push(path.to_str().context("a path")?);
+        args.push(path.to_str().context("the path is not UTF-8")?);
     }
-    let sent = acme.home().cli(&args).await?;
+    let sent = acme.home().run_cli(&args).await?;
     ensure!(
         sent.status.success(),
         "{}",
@@ -171,7 +172,7 @@ async fn large_message_survives_cuts_and_kills() -> anyhow::Result<()> {
     );
     let sent = acme
         .api()?
-        .messages(Direction::Out)
+        .list_messages(Direction::Out)
         .await?
         .into_iter()
         .next()
@@ -181,40 +182,40 @@ async fn large_message_survives_cuts_and_kills() -> anyhow::Result<()> {
     let middle = |range: &Range<u64>| range.start + BLOBS_BYTES / 10..range.end - BLOBS_BYTES / 10;
     let kills =
         [middle(&up), middle(&both), middle(&down)].map(|range| random_offset(&mut rng, range));
-    let break_all = async {
+    let kill_all = async {
         tokio::try_join!(
             async {
-                proxy.has_passed(kills[0]).await;
-                kill(&mut acme).await
+                proxy.wait_until_forwarded(kills[0]).await;
+                restart_after_kill(&mut acme).await
             },
             async {
-                proxy.has_passed(kills[1]).await;
+                proxy.wait_until_forwarded(kills[1]).await;
                 ensure_memory_is_bounded(env.relay.process()?)?;
                 env.relay.kill().await?;
                 env.relay.start().await
             },
             async {
-                proxy.has_passed(kills[2]).await;
-                kill(&mut bolt).await
+                proxy.wait_until_forwarded(kills[2]).await;
+                restart_after_kill(&mut bolt).await
             },
         )
     };
-    timeout(WAIT_TIMEOUT, break_all)
+    timeout(WAIT_TIMEOUT, kill_all)
         .await
-        .context("the transfer makes no progress")??;
+        .context("the transfer does not finish in time")??;
 
     let received = bolt.api()?.wait_for_message(&sent.uuid).await?;
     ensure!(received.attachments.len() == paths.len());
     for (file, path) in received.attachments.iter().zip(&paths) {
         ensure!(file.size == FILE_BYTES_MAX && path.ends_with(&file.filename));
         ensure!(
-            bolt.api()?.content_digest(&file.id).await? == digest(&fs::read(path)?),
+            bolt.api()?.download_digest(&file.id).await? == digest(&fs::read(path)?),
             "{} differs",
             file.filename
         );
     }
     ensure!(
-        bolt.api()?.messages(Direction::In).await?.len() == 1,
+        bolt.api()?.list_messages(Direction::In).await?.len() == 1,
         "the message is stored twice"
     );
     acme.api()?
@@ -225,12 +226,12 @@ async fn large_message_survives_cuts_and_kills() -> anyhow::Result<()> {
         ensure_memory_is_bounded(process)?;
     }
     ensure!(
-        proxy.cuts() as usize == CUTS,
+        proxy.cut_count() as usize == CUTS,
         "the connections were cut {} times",
-        proxy.cuts()
+        proxy.cut_count()
     );
-    ensure_resumed("uploaded", &proxy.puts())?;
-    ensure_resumed("downloaded", &proxy.gets())?;
+    ensure_resumed("uploads", &proxy.uploads())?;
+    ensure_resumed("downloads", &proxy.downloads())?;
     acme.stop().await?;
     bolt.stop().await?;
     env.finish().await
@@ -239,10 +240,11 @@ async fn large_message_survives_cuts_and_kills() -> anyhow::Result<()> {
 #[tokio::test]
 async fn file_for_200_recipients_is_uploaded_once() -> anyhow::Result<()> {
     let (env, proxy) = relay_behind_proxy().await?;
-    let acme = node(&env, &proxy, "Acme").await?;
+    let acme = start_node(&env, &proxy, "Acme").await?;
     // Each of four businesses connects fifty times, so that Acme and the relay see two hundred.
     let others =
-        try_join_all(["Bolt", "Cargo", "Dock", "Elm"].map(|name| node(&env, &proxy, name))).await?;
+        try_join_all(["Bolt", "Cargo", "Dock", "Elm"].map(|name| start_node(&env, &proxy, name)))
+            .await?;
     let pairs = stream::iter(0..RECIPIENTS).map(async |number| {
         let pair = pair_with_note(
             &acme,
@@ -254,7 +256,7 @@ async fn file_for_200_recipients_is_uploaded_once() -> anyhow::Result<()> {
     });
     let to: Vec<String> = pairs.buffer_unordered(8).try_collect().await?;
 
-    let file = Sample::new("prices.csv", files::measurements(5_000_000));
+    let file = Sample::new("prices.csv", files::generate_measurements(5_000_000));
     let api = acme.api()?;
     let staged = api.stage(&file.name, file.content.clone()).await?;
     let request = SendMessage {
@@ -268,7 +270,7 @@ async fn file_for_200_recipients_is_uploaded_once() -> anyhow::Result<()> {
     for other in &others {
         let api = other.api()?;
         let received = wait_for("all copies and their files have arrived", async || {
-            let messages = api.messages(Direction::In).await?;
+            let messages = api.list_messages(Direction::In).await?;
             let files = messages.iter().flat_map(|message| &message.attachments);
             let ready = files.filter(|file| file.status == AttachmentStatus::Ready);
             Ok((ready.count() == RECIPIENTS / others.len()).then_some(messages))
@@ -277,7 +279,7 @@ async fn file_for_200_recipients_is_uploaded_once() -> anyhow::Result<()> {
         for message in &received {
             ensure!(message.uuid == sent[0].uuid && message.attachments.len() == 1);
         }
-        ensure!(api.content_digest(&received[0].attachments[0].id).await? == file.digest());
+        ensure!(api.download_digest(&received[0].attachments[0].id).await? == file.digest());
     }
     for message in &sent {
         api.wait_for_status(&message.id, DeliveryStatus::Delivered)
@@ -285,9 +287,12 @@ async fn file_for_200_recipients_is_uploaded_once() -> anyhow::Result<()> {
     }
     // Parts are 2 MiB.
     ensure!(
-        (proxy.puts().distinct(), proxy.puts().repeats()) == (3, 0),
+        (
+            proxy.uploads().distinct_parts(),
+            proxy.uploads().repeated_requests()
+        ) == (3, 0),
         "{:?}",
-        proxy.puts()
+        proxy.uploads()
     );
     wait_until_blobs_are_deleted(&env).await?;
     for mut node in [acme].into_iter().chain(others) {

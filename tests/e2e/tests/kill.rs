@@ -3,7 +3,7 @@
 //!
 //! `SEALPOST_SEED=… cargo test -p sealpost-e2e kill::` repeats the kills of a run.
 
-use crate::support::{program, seed};
+use crate::support::{program, seed_from_env_or_clock};
 use anyhow::{Context as _, ensure};
 use futures_util::{StreamExt as _, future::try_join_all, stream};
 use rand_chacha::ChaCha8Rng;
@@ -11,7 +11,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 use sealpost_demo::{
     environment::Environment,
     files::{self, Sample},
-    node::{Delivery, Home, Node},
+    node::{DeliveryMode, Home, Node},
     wait::wait_for,
 };
 use sealpost_node::{
@@ -27,7 +27,7 @@ const KILLS: usize = 30;
 const PARALLEL_RUNS: usize = 3;
 const NOTE: &str = "request from Bolt";
 
-/// Process to kill, and when.
+/// Process to kill, and the time of the kill.
 #[derive(Debug, Clone, Copy)]
 struct Kill {
     victim: usize,
@@ -41,7 +41,7 @@ async fn retry<T>(
     mut request: impl AsyncFnMut() -> Result<T, CliError>,
 ) -> anyhow::Result<T> {
     wait_for(what, async || match request().await {
-        Ok(answer) => Ok(Some(answer)),
+        Ok(response) => Ok(Some(response)),
         Err(CliError::Unreachable { .. }) => Ok(None),
         Err(error) if ["unavailable", "invite_unreachable"].contains(&error.code()) => Ok(None),
         Err(error) => Err(error).with_context(|| what.to_owned()),
@@ -49,13 +49,13 @@ async fn retry<T>(
     .await
 }
 
-/// Waits for a state; an unreachable daemon counts as not there yet.
+/// Waits for a state; an unreachable daemon counts as a state that is not reached.
 async fn wait_for_state<T>(
     what: &str,
     mut poll: impl AsyncFnMut() -> Result<Option<T>, CliError>,
 ) -> anyhow::Result<T> {
     wait_for(what, async || match poll().await {
-        Ok(answer) => Ok(answer),
+        Ok(response) => Ok(response),
         Err(CliError::Unreachable { .. }) => Ok(None),
         Err(error) => Err(error).with_context(|| what.to_owned()),
     })
@@ -64,22 +64,22 @@ async fn wait_for_state<T>(
 
 /// Runs the scenario of the demo: an invite, a request, its acceptance, and messages with files
 /// both ways.
-async fn scenario(acme: &Home, bolt: &Home) -> anyhow::Result<()> {
-    let invite = wait_for("an invite", async || match acme.api() {
-        Ok(api) => Ok(api.invite(false).await.ok()),
+async fn perform_scenario(acme: &Home, bolt: &Home) -> anyhow::Result<()> {
+    let invite = wait_for("an invite is created", async || match acme.api() {
+        Ok(api) => Ok(api.create_invite(false).await.ok()),
         Err(_) => Ok(None),
     })
     .await?;
-    retry("a request", async || {
+    retry("the connection is requested", async || {
         bolt.api()?.connect(&invite.1, NOTE).await
     })
     .await?;
-    let request = wait_for_state("the request", async || {
-        let requests = acme.api()?.connections().await?;
+    let request = wait_for_state("the request arrives", async || {
+        let requests = acme.api()?.list_connections().await?;
         Ok(requests.into_iter().find(|one| one.note == NOTE))
     })
     .await?;
-    let accepted = retry("an accept", async || {
+    let accepted = retry("the request is accepted", async || {
         match acme.api()?.accept(&request.id).await {
             // The daemon was killed after the commit and before the response.
             Err(error) if error.code() == "conflict" => Ok(()),
@@ -87,7 +87,7 @@ async fn scenario(acme: &Home, bolt: &Home) -> anyhow::Result<()> {
         }
     });
     accepted.await?;
-    let [order, protocol] = files();
+    let [order, protocol] = sample_files();
     let (first, second) = tokio::join!(
         exchange_message(
             acme,
@@ -96,15 +96,15 @@ async fn scenario(acme: &Home, bolt: &Home) -> anyhow::Result<()> {
             "order-1",
             std::slice::from_ref(&order)
         ),
-        exchange_message(bolt, acme, "before the answer", "hello-1", &[]),
+        exchange_message(bolt, acme, "before the reply", "hello-1", &[]),
     );
     first.and(second)?;
-    exchange_message(bolt, acme, "the *answer*", "answer-1", &[protocol, order]).await
+    exchange_message(bolt, acme, "the *reply*", "reply-1", &[protocol, order]).await
 }
 
-fn files() -> [Sample; 2] {
+fn sample_files() -> [Sample; 2] {
     [
-        Sample::new("order.csv", files::measurements(6_000_000)),
+        Sample::new("order.csv", files::generate_measurements(6_000_000)),
         Sample::new("protocol.txt", "forty housings\n"),
     ]
 }
@@ -117,8 +117,8 @@ async fn exchange_message(
     client_id: &str,
     files: &[Sample],
 ) -> anyhow::Result<()> {
-    wait_for_state("the connection", async || {
-        let connections = from.api()?.connections().await?;
+    wait_for_state("the connection is accepted", async || {
+        let connections = from.api()?.list_connections().await?;
         Ok(connections
             .iter()
             .any(|one| one.status == ConnectionStatus::Accepted)
@@ -127,7 +127,7 @@ async fn exchange_message(
     .await?;
     let mut attachments = Vec::new();
     for file in files {
-        let staged = retry("a file", async || {
+        let staged = retry("the file is staged", async || {
             from.api()?.stage(&file.name, file.content.clone()).await
         })
         .await?;
@@ -140,32 +140,41 @@ async fn exchange_message(
         client_id: Some(client_id.to_owned()),
         ..SendMessage::default()
     };
-    let sent = retry("a send", async || from.api()?.send(&request).await).await?;
-    let uuid = &sent.first().context("a send without a message")?.uuid;
-    let received = wait_for_state("the message", async || {
-        let messages = to.api()?.messages(Direction::In).await?;
+    let sent = retry("the message is sent", async || {
+        from.api()?.send(&request).await
+    })
+    .await?;
+    let uuid = &sent
+        .first()
+        .context("the response contains no message")?
+        .uuid;
+    let received = wait_for_state("the message arrives", async || {
+        let messages = to.api()?.list_messages(Direction::In).await?;
         Ok(messages.into_iter().find(|one| one.uuid == *uuid))
     })
     .await?;
-    retry("a read", async || to.api()?.read(&received.id).await).await?;
+    retry("the message is marked as read", async || {
+        to.api()?.mark_read(&received.id).await
+    })
+    .await?;
     Ok(())
 }
 
 /// Checks the final state: every message exactly once, with its text and files, read and confirmed.
-async fn verify(acme: &Home, bolt: &Home) -> anyhow::Result<()> {
-    let [order, protocol] = files();
+async fn verify_final_state(acme: &Home, bolt: &Home) -> anyhow::Result<()> {
+    let [order, protocol] = sample_files();
     verify_messages(acme, bolt, &[("**order**", std::slice::from_ref(&order))]).await?;
     verify_messages(
         bolt,
         acme,
         &[
-            ("before the answer", &[]),
-            ("the *answer*", &[protocol, order]),
+            ("before the reply", &[]),
+            ("the *reply*", &[protocol, order]),
         ],
     )
     .await?;
     for home in [acme, bolt] {
-        let connections = home.api()?.connections().await?;
+        let connections = home.api()?.list_connections().await?;
         let accepted = connections
             .iter()
             .filter(|one| one.status == ConnectionStatus::Accepted)
@@ -181,7 +190,7 @@ async fn verify_messages(
     expected: &[(&str, &[Sample])],
 ) -> anyhow::Result<()> {
     let (sender, recipient) = (from.api()?, to.api()?);
-    let sent = sender.messages(Direction::Out).await?;
+    let sent = sender.list_messages(Direction::Out).await?;
     ensure!(
         sent.len() == expected.len(),
         "{} sent {:?}",
@@ -194,7 +203,7 @@ async fn verify_messages(
             .wait_for_status(&message.id, DeliveryStatus::Read)
             .await?;
     }
-    let received = recipient.messages(Direction::In).await?;
+    let received = recipient.list_messages(Direction::In).await?;
     ensure!(
         texts(&received) == expected.iter().map(|(text, _)| *text).collect::<Vec<_>>(),
         "{:?}",
@@ -205,7 +214,7 @@ async fn verify_messages(
         for (attachment, file) in message.attachments.iter().zip(*files) {
             ensure!(attachment.filename == file.name);
             ensure!(
-                recipient.content_digest(&attachment.id).await? == file.digest(),
+                recipient.download_digest(&attachment.id).await? == file.digest(),
                 "{} differs",
                 file.name
             );
@@ -224,18 +233,18 @@ fn texts(messages: &[Message]) -> Vec<&str> {
 /// Runs the scenario with at most one kill; returns how long it took.
 async fn run_scenario(kill: Option<Kill>) -> anyhow::Result<Duration> {
     let mut env = Environment::with_relay(program()).await?;
-    let mut acme = env.node("Acme", Delivery::Pull).await?;
-    let mut bolt = env.node("Bolt", Delivery::Webhook).await?;
+    let mut acme = env.start_node("Acme", DeliveryMode::Pull).await?;
+    let mut bolt = env.start_node("Bolt", DeliveryMode::Webhook).await?;
     let homes = (acme.home().clone(), bolt.home().clone());
     let start = Instant::now();
-    let (transfer, killed) = tokio::join!(
-        scenario(&homes.0, &homes.1),
+    let (outcome, killed) = tokio::join!(
+        perform_scenario(&homes.0, &homes.1),
         kill_during(kill, &mut env, &mut acme, &mut bolt)
     );
-    killed.context("the kill")?;
-    transfer?;
+    killed.context("killing and restarting the process")?;
+    outcome?;
     let took = start.elapsed();
-    verify(&homes.0, &homes.1).await?;
+    verify_final_state(&homes.0, &homes.1).await?;
     acme.stop().await?;
     bolt.stop().await?;
     env.finish().await?;
@@ -272,23 +281,23 @@ async fn kill_during(
 }
 
 /// Generates kills throughout the scenario and shortly after its end.
-fn kills(seed: u64, duration: Duration) -> Vec<Kill> {
+fn generate_kills(seed: u64, duration: Duration) -> Vec<Kill> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let duration = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    let mut generate = |number: usize| Kill {
+    let mut generate_kill = |number: usize| Kill {
         victim: number % 3,
         after: Duration::from_micros(rng.next_u64() % (duration + duration / 10)),
     };
-    (0..KILLS).map(&mut generate).collect()
+    (0..KILLS).map(&mut generate_kill).collect()
 }
 
 #[tokio::test]
-async fn random_kills_neither_lose_nor_duplicate_messages() -> anyhow::Result<()> {
-    let seed = seed()?;
+async fn killed_processes_deliver_messages_exactly_once() -> anyhow::Result<()> {
+    let seed = seed_from_env_or_clock()?;
     println!("SEALPOST_SEED={seed}");
     let duration = measure_duration().await.context("without a kill")?;
     println!("the scenario takes {duration:?}");
-    let kills = kills(seed, duration);
+    let kills = generate_kills(seed, duration);
     let runs = stream::iter(kills).map(async |kill| {
         run_scenario(Some(kill))
             .await

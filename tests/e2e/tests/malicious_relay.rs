@@ -9,10 +9,10 @@ use anyhow::{Context as _, ensure};
 use rusqlite::Connection as Database;
 use sealpost_demo::{
     api::digest,
-    checks::files_below,
+    checks::list_files,
     environment::{Environment, Pair, pair, send},
     files::{self, Sample},
-    node::{Delivery, Node},
+    node::{DeliveryMode, Node},
     wait::wait_for,
 };
 use sealpost_node::api::model::{AttachmentStatus, Direction, Message};
@@ -20,10 +20,10 @@ use sealpost_proto::{DeliveryStatus, b64};
 use std::{fs, path::Path};
 
 /// Starts a relay with Acme and Bolt and stops Bolt, so that messages from Acme stay at the relay.
-async fn set_up() -> anyhow::Result<(Environment, Node, Node, Pair)> {
+async fn start_with_stopped_recipient() -> anyhow::Result<(Environment, Node, Node, Pair)> {
     let env = Environment::with_relay(program()).await?;
-    let acme = env.node("Acme", Delivery::Pull).await?;
-    let mut bolt = env.node("Bolt", Delivery::Webhook).await?;
+    let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
+    let mut bolt = env.start_node("Bolt", DeliveryMode::Webhook).await?;
     let pair = pair(&acme, &bolt).await?;
     bolt.stop().await?;
     Ok((env, acme, bolt, pair))
@@ -40,7 +40,7 @@ async fn send_and_queue(
     wait_for("the message is queued at the relay", async || {
         let delivery = from
             .api()?
-            .message(&sent.id)
+            .fetch_message(&sent.id)
             .await?
             .delivery
             .into_iter()
@@ -52,12 +52,12 @@ async fn send_and_queue(
     Ok(sent)
 }
 
-/// Waits until the sender learns that a message failed.
+/// Waits until the sender is notified that a message failed.
 async fn wait_for_failure(node: &Node, message: &Message) -> anyhow::Result<()> {
-    let delivery = wait_for("the sender learns of the failure", async || {
+    let delivery = wait_for("the sender is notified of the failure", async || {
         let delivery = node
             .api()?
-            .message(&message.id)
+            .fetch_message(&message.id)
             .await?
             .delivery
             .into_iter()
@@ -85,7 +85,7 @@ async fn modify_database(
     env.relay.start().await
 }
 
-fn bodies(database: &Database) -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
+fn load_bodies(database: &Database) -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
     let mut statement = database.prepare("SELECT id, bytes FROM envelope_bodies ORDER BY id")?;
     statement
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -102,11 +102,11 @@ fn write_body(database: &Database, id: i64, bytes: &[u8]) -> rusqlite::Result<()
 }
 
 #[tokio::test]
-async fn changed_envelope_is_refused_and_reported_to_sender() -> anyhow::Result<()> {
-    let (mut env, acme, mut bolt, pair) = set_up().await?;
+async fn changed_envelope_is_reported_to_sender() -> anyhow::Result<()> {
+    let (mut env, acme, mut bolt, pair) = start_with_stopped_recipient().await?;
     let sent = send_and_queue(&acme, &pair.inviter.id, "to be changed", &[]).await?;
     modify_database(&mut env, |database| {
-        for (id, mut bytes) in bodies(database)? {
+        for (id, mut bytes) in load_bodies(database)? {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
             write_body(database, id, &bytes)?;
@@ -120,7 +120,7 @@ async fn changed_envelope_is_refused_and_reported_to_sender() -> anyhow::Result<
     acme.api()?
         .wait_for_status(&next.id, DeliveryStatus::Delivered)
         .await?;
-    let received = bolt.api()?.messages(Direction::In).await?;
+    let received = bolt.api()?.list_messages(Direction::In).await?;
     ensure!(
         received.len() == 1 && received[0].content == "unchanged",
         "{received:?}"
@@ -130,39 +130,39 @@ async fn changed_envelope_is_refused_and_reported_to_sender() -> anyhow::Result<
 
 #[tokio::test]
 async fn envelopes_open_only_in_their_own_mailbox() -> anyhow::Result<()> {
-    let (mut env, acme, mut bolt, first) = set_up().await?;
+    let (mut env, acme, mut bolt, first) = start_with_stopped_recipient().await?;
     bolt.start().await?;
-    let cargo = env.node("Cargo", Delivery::Pull).await?;
+    let cargo = env.start_node("Cargo", DeliveryMode::Pull).await?;
     let second = pair(&cargo, &bolt).await?;
     bolt.stop().await?;
-    let of_acme = send_and_queue(&acme, &first.inviter.id, "from Acme", &[]).await?;
-    let of_cargo = send_and_queue(&cargo, &second.inviter.id, "from Cargo", &[]).await?;
+    let from_acme = send_and_queue(&acme, &first.inviter.id, "from Acme", &[]).await?;
+    let from_cargo = send_and_queue(&cargo, &second.inviter.id, "from Cargo", &[]).await?;
     modify_database(&mut env, |database| {
-        let [(one, of_one), (other, of_other)] = &bodies(database)?[..] else {
+        let [(first_id, first_body), (second_id, second_body)] = &load_bodies(database)?[..] else {
             return Ok(());
         };
-        write_body(database, *one, of_other)?;
-        write_body(database, *other, of_one)
+        write_body(database, *first_id, second_body)?;
+        write_body(database, *second_id, first_body)
     })
     .await?;
     bolt.start().await?;
-    wait_for_failure(&acme, &of_acme).await?;
-    wait_for_failure(&cargo, &of_cargo).await?;
-    ensure!(bolt.api()?.messages(Direction::In).await?.is_empty());
+    wait_for_failure(&acme, &from_acme).await?;
+    wait_for_failure(&cargo, &from_cargo).await?;
+    ensure!(bolt.api()?.list_messages(Direction::In).await?.is_empty());
     stop_all(env, [acme, bolt, cargo]).await
 }
 
 #[tokio::test]
 async fn replayed_envelopes_are_stored_once() -> anyhow::Result<()> {
-    let (mut env, acme, mut bolt, pair) = set_up().await?;
+    let (mut env, acme, mut bolt, pair) = start_with_stopped_recipient().await?;
     let sent = send_and_queue(&acme, &pair.inviter.id, "once", &[]).await?;
     let old = env.directory().join("old-relay");
     env.relay.stop().await?;
-    copy(env.relay.directory(), &old)?;
+    copy_directory(env.relay.directory(), &old)?;
     env.relay.start().await?;
     bolt.start().await?;
     bolt.api()?
-        .read(&bolt.api()?.wait_for_message(&sent.uuid).await?.id)
+        .mark_read(&bolt.api()?.wait_for_message(&sent.uuid).await?.id)
         .await?;
     acme.api()?
         .wait_for_status(&sent.id, DeliveryStatus::Read)
@@ -180,7 +180,7 @@ async fn replayed_envelopes_are_stored_once() -> anyhow::Result<()> {
     }
     let received: Vec<_> = bolt
         .api()?
-        .messages(Direction::In)
+        .list_messages(Direction::In)
         .await?
         .into_iter()
         .map(|one| one.content)
@@ -189,10 +189,14 @@ async fn replayed_envelopes_are_stored_once() -> anyhow::Result<()> {
     stop_all(env, [acme, bolt]).await
 }
 
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    for file in files_below(from)? {
+fn copy_directory(from: &Path, to: &Path) -> anyhow::Result<()> {
+    for file in list_files(from)? {
         let target = to.join(file.strip_prefix(from)?);
-        fs::create_dir_all(target.parent().context("a directory")?)?;
+        fs::create_dir_all(
+            target
+                .parent()
+                .context("the path has no parent directory")?,
+        )?;
         fs::copy(&file, target)?;
     }
     Ok(())
@@ -200,14 +204,14 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn changed_file_is_never_served() -> anyhow::Result<()> {
-    let (mut env, acme, mut bolt, pair) = set_up().await?;
-    let order = Sample::new("order.csv", files::measurements(5_000_000));
+    let (mut env, acme, mut bolt, pair) = start_with_stopped_recipient().await?;
+    let order = Sample::new("order.csv", files::generate_measurements(5_000_000));
     let sent = send_and_queue(&acme, &pair.inviter.id, "with a file", &[order]).await?;
     env.relay.stop().await?;
-    let parts = files_below(&env.relay.directory().join("blobs"))?;
+    let parts = list_files(&env.relay.directory().join("blobs"))?;
     let part = parts.first().context("no part")?;
     let mut bytes = fs::read(part)?;
-    *bytes.last_mut().context("an empty part")? ^= 1;
+    *bytes.last_mut().context("the part is empty")? ^= 1;
     fs::write(part, bytes)?;
     env.relay.start().await?;
     bolt.start().await?;
@@ -217,7 +221,7 @@ async fn changed_file_is_never_served() -> anyhow::Result<()> {
     let file = wait_for("the change is detected", async || {
         let message = bolt
             .api()?
-            .messages(Direction::In)
+            .list_messages(Direction::In)
             .await?
             .into_iter()
             .next();
@@ -228,7 +232,7 @@ async fn changed_file_is_never_served() -> anyhow::Result<()> {
     .await?;
     ensure!(file.status != AttachmentStatus::Ready, "{file:?}");
     ensure!(
-        bolt.api()?.content_digest(&file.id).await.is_err(),
+        bolt.api()?.download_digest(&file.id).await.is_err(),
         "the file was served"
     );
     stop_all(env, [acme, bolt]).await
@@ -238,10 +242,10 @@ async fn changed_file_is_never_served() -> anyhow::Result<()> {
 async fn invite_with_wrong_fingerprint_is_refused() -> anyhow::Result<()> {
     let env = Environment::with_relay(program()).await?;
     let (acme, bolt) = (
-        env.node("Acme", Delivery::Pull).await?,
-        env.node("Bolt", Delivery::Pull).await?,
+        env.start_node("Acme", DeliveryMode::Pull).await?,
+        env.start_node("Bolt", DeliveryMode::Pull).await?,
     );
-    let (_, url) = acme.api()?.invite(true).await?;
+    let (_, url) = acme.api()?.create_invite(true).await?;
     let (page, invite) = url.split_once("#sp1.").context("not an invite")?;
     let mut bytes = b64::parse(invite)?;
     // docs/e2ee-files-invites-vault.md: … fingerprint 32, expiry 8, checksum 4.
@@ -280,7 +284,7 @@ async fn tampered_parts_are_never_served() -> anyhow::Result<()> {
             env.directory(),
             name,
             &proxy.origin(),
-            Delivery::Pull,
+            DeliveryMode::Pull,
         )
         .await?;
         node.start().await?;
@@ -291,7 +295,10 @@ async fn tampered_parts_are_never_served() -> anyhow::Result<()> {
         unreachable!()
     };
     let pair = pair(acme, bolt).await?;
-    let order = [Sample::new("order.csv", files::measurements(7_000_000))];
+    let order = [Sample::new(
+        "order.csv",
+        files::generate_measurements(7_000_000),
+    )];
     for tampering in [
         Tampering::Truncated,
         Tampering::Extended,
@@ -306,7 +313,7 @@ async fn tampered_parts_are_never_served() -> anyhow::Result<()> {
         let file = wait_for("the tampering is detected", async || {
             let message = bolt
                 .api()?
-                .messages(Direction::In)
+                .list_messages(Direction::In)
                 .await?
                 .into_iter()
                 .find(|one| one.uuid == sent.uuid);
@@ -321,7 +328,7 @@ async fn tampered_parts_are_never_served() -> anyhow::Result<()> {
             "{tampering:?}: {file:?}"
         );
         ensure!(
-            bolt.api()?.content_digest(&file.id).await.is_err(),
+            bolt.api()?.download_digest(&file.id).await.is_err(),
             "{tampering:?}: the file was served"
         );
         proxy.set_tampering(Tampering::None);
@@ -329,7 +336,7 @@ async fn tampered_parts_are_never_served() -> anyhow::Result<()> {
         let received = bolt.api()?.wait_for_message(&untampered.uuid).await?;
         ensure!(
             bolt.api()?
-                .content_digest(&received.attachments[0].id)
+                .download_digest(&received.attachments[0].id)
                 .await?
                 == order[0].digest(),
             "{tampering:?}"

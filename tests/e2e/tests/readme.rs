@@ -7,7 +7,7 @@
 
 use crate::support::{
     program,
-    terminal::{PortMap, STDERR_LOG, Terminal, blocks},
+    shell::{PortMap, STDERR_LOG, Shell, code_blocks},
 };
 use anyhow::Context as _;
 use sealpost_demo::{process::log_tail, roles::Role};
@@ -20,7 +20,7 @@ cargo install --locked --path node     # sealpost: the daemon and the command li
 ";
 const PORTS: [&str; 4] = ["8440", "4680", "4681", "4690"];
 
-fn with_free_ports(block: &str, ports: &PortMap) -> String {
+fn with_reserved_ports(block: &str, ports: &PortMap) -> String {
     // The README relies on these defaults.
     let block = block.replace(
         "sealpost-relay serve",
@@ -59,7 +59,7 @@ fn wait_command(block: &str) -> Option<&'static str> {
 }
 
 #[tokio::test]
-async fn the_readme_exchange_works_as_written() -> anyhow::Result<()> {
+async fn readme_exchange_works_as_written() -> anyhow::Result<()> {
     let home = tempfile::tempdir()?;
     exchange(home.path())
         .await
@@ -67,36 +67,36 @@ async fn the_readme_exchange_works_as_written() -> anyhow::Result<()> {
 }
 
 async fn exchange(home: &Path) -> anyhow::Result<()> {
-    let (bin, ports) = (home.join("bin"), PortMap::new(PORTS)?);
+    let (bin, ports) = (home.join("bin"), PortMap::reserve(PORTS)?);
     fs::create_dir(&bin)?;
     program().write_script(&bin.join("sealpost"), Role::NodeCommand, &[])?;
     program().write_script(&bin.join("sealpost-relay"), Role::RelayCommand, &[])?;
-    let mut terminals = BTreeMap::new();
+    let mut shells = BTreeMap::new();
     let mut printed = BTreeMap::<String, String>::new();
-    for block in blocks(README) {
+    for block in code_blocks(README) {
         let Some(user) = block.info.strip_prefix("sh ").map(str::to_owned) else {
             continue;
         };
-        let block = with_free_ports(&block.text, &ports);
+        let block = with_reserved_ports(&block.text, &ports);
         if user == "install" {
             assert_eq!(block, INSTALL);
             continue;
         }
-        if !terminals.contains_key(&user) {
-            terminals.insert(user.clone(), Terminal::open(home).await?);
+        if !shells.contains_key(&user) {
+            shells.insert(user.clone(), Shell::start(home).await?);
         }
-        let terminal = terminals.get_mut(&user).context("a terminal")?;
+        let shell = shells.get_mut(&user).context("no shell for this user")?;
         if user == "relay" {
-            terminal.run_until(&block, "listening on").await?;
+            shell.run_until(&block, "listening on").await?;
             continue;
         }
         if let Some(wait) = wait_command(&block) {
-            terminal.run(wait).await?;
+            shell.run(wait).await?;
         }
         printed
             .entry(user)
             .or_default()
-            .push_str(&terminal.run(&block).await?);
+            .push_str(&shell.run(&block).await?);
     }
     let (acme, bolt) = (&printed["acme"], &printed["bolt"]);
     assert!(

@@ -2,8 +2,8 @@
 
 pub(crate) mod disk;
 pub(crate) mod proxy;
+pub(crate) mod shell;
 pub(crate) mod tampering_proxy;
-pub(crate) mod terminal;
 
 use sealpost_demo::{environment::Environment, node::Node, process::Program};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,7 +25,7 @@ pub(crate) async fn stop_all(
 }
 
 /// Returns the seed from `SEALPOST_SEED`, or one from the clock.
-pub(crate) fn seed() -> anyhow::Result<u64> {
+pub(crate) fn seed_from_env_or_clock() -> anyhow::Result<u64> {
     match std::env::var("SEALPOST_SEED") {
         Ok(text) => Ok(text.parse()?),
         Err(_) => Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs()),

@@ -67,7 +67,7 @@ impl Bench {
             let path = programs.join(name);
             ensure!(
                 path.is_file(),
-                "there is no {}: run ./tests/run files, which builds it",
+                "{} does not exist: run ./tests/run files, which builds it",
                 path.display()
             );
         }
@@ -86,17 +86,17 @@ impl Bench {
     }
 
     /// Starts a new relay and two new nodes.
-    pub(crate) async fn node_pair(&self) -> anyhow::Result<NodePair> {
+    pub(crate) async fn start_node_pair(&self) -> anyhow::Result<NodePair> {
         NodePair::start(self.program.clone()).await
     }
 
     /// Starts the reference tools.
-    pub(crate) async fn reference(&self) -> anyhow::Result<ReferenceTools> {
+    pub(crate) async fn start_reference_tools(&self) -> anyhow::Result<ReferenceTools> {
         ReferenceTools::start(self.directory.path(), self.rage.as_deref()).await
     }
 
     /// Creates a file of random bytes, always the same for a number.
-    pub(crate) fn sample(&self, number: u64, bytes: u64) -> anyhow::Result<Sample> {
+    pub(crate) fn create_sample(&self, number: u64, bytes: u64) -> anyhow::Result<Sample> {
         let path = self
             .directory
             .path()
@@ -113,15 +113,15 @@ impl Bench {
     }
 
     /// Creates as many files as a message may have, each as large as possible.
-    pub(crate) fn largest_samples(&self) -> anyhow::Result<Vec<Sample>> {
+    pub(crate) fn create_largest_samples(&self) -> anyhow::Result<Vec<Sample>> {
         (0..FILES_PER_MESSAGE_MAX as u64)
-            .map(|number| self.sample(number, FILE_BYTES_MAX))
+            .map(|number| self.create_sample(number, FILE_BYTES_MAX))
             .collect()
     }
 }
 
 /// Returns the SHA-256 of a file in hexadecimal.
-pub(crate) fn digest_of(path: &Path) -> anyhow::Result<String> {
+pub(crate) fn file_digest(path: &Path) -> anyhow::Result<String> {
     let mut file = File::open(path).with_context(|| path.display().to_string())?;
     let (mut hash, mut piece) = (Sha256::new(), vec![0; 1024 * 1024]);
     loop {

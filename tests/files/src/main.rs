@@ -76,7 +76,7 @@ async fn run(
 ) -> anyhow::Result<()> {
     let own_directory = std::env::current_exe()?
         .parent()
-        .context("a program without a directory")?
+        .context("the program has no directory")?
         .to_owned();
     let plan = if quick { Plan::QUICK } else { Plan::FULL };
     let bench = Bench::new(plan, &programs.unwrap_or(own_directory), rage.as_deref())?;

@@ -1,11 +1,11 @@
 //! Two nodes and the relay between them as real processes, and the transfer of one message with
 //! files.
 
-use crate::bench::{Sample, digest_of};
+use crate::bench::{Sample, file_digest};
 use anyhow::{Context as _, bail, ensure};
 use sealpost_demo::{
     environment::{Environment, pair},
-    node::{Delivery, Node},
+    node::{DeliveryMode, Node},
     process::{Process, Program},
     wait::WAIT_TIMEOUT,
 };
@@ -75,8 +75,8 @@ impl NodePair {
         let mut env = Environment::new(program)?;
         env.relay.set_extra_args(&UNLIMITED_RATES);
         env.relay.start().await?;
-        let sender = env.node("Acme", Delivery::Pull).await?;
-        let recipient = env.node("Bolt", Delivery::Pull).await?;
+        let sender = env.start_node("Acme", DeliveryMode::Pull).await?;
+        let recipient = env.start_node("Bolt", DeliveryMode::Pull).await?;
         pair(&sender, &recipient).await?;
         Ok(Self {
             env,
@@ -88,8 +88,8 @@ impl NodePair {
     /// Sends files with the command line and waits until they are ready at the recipient.
     pub(crate) async fn send(&self, files: &[Sample]) -> anyhow::Result<TransferTimes> {
         let (outgoing, incoming) = (
-            self.sender.api()?.events().await?,
-            self.recipient.api()?.events().await?,
+            self.sender.api()?.subscribe_to_events().await?,
+            self.recipient.api()?.subscribe_to_events().await?,
         );
         let mut args = vec!["send", "--to", "Bolt", "-m", "files", "-a"];
         for file in files {
@@ -98,9 +98,9 @@ impl NodePair {
         let started = Instant::now();
         let followed = timeout(WAIT_TIMEOUT, async {
             tokio::join!(
-                self.sender.home().cli(&args),
-                uploaded(outgoing, files.len()),
-                ready(incoming, files.len())
+                self.sender.home().run_cli(&args),
+                wait_for_uploads(outgoing, files.len()),
+                wait_for_ready_files(incoming, files.len())
             )
         });
         let (sent, uploaded, ready) = followed.await.context("the files do not arrive")?;
@@ -121,7 +121,7 @@ impl NodePair {
     /// Saves all files of the last message with the command line and compares them; returns the
     /// time for saving.
     pub(crate) async fn save(&self, files: &[Sample]) -> anyhow::Result<Duration> {
-        let messages = self.recipient.api()?.messages(Direction::In).await?;
+        let messages = self.recipient.api()?.list_messages(Direction::In).await?;
         let message = messages.last().context("no message arrived")?;
         let directory = tempfile::tempdir()?;
         let to = directory
@@ -132,7 +132,7 @@ impl NodePair {
         let saved = self
             .recipient
             .home()
-            .cli(&["files", "save", &message.id, "--to", to])
+            .run_cli(&["files", "save", &message.id, "--to", to])
             .await?;
         let took = started.elapsed();
         ensure!(
@@ -141,9 +141,9 @@ impl NodePair {
             String::from_utf8_lossy(&saved.stderr)
         );
         for file in files {
-            let name = file.path.file_name().context("a file without a name")?;
+            let name = file.path.file_name().context("the file has no name")?;
             ensure!(
-                digest_of(&directory.path().join(name))? == file.digest,
+                file_digest(&directory.path().join(name))? == file.digest,
                 "{} differs",
                 name.display()
             );
@@ -152,14 +152,14 @@ impl NodePair {
     }
 
     /// Returns the peak memory of each process in MiB.
-    pub(crate) fn peaks(&self) -> anyhow::Result<PerProcess<f64>> {
+    pub(crate) fn peak_memory(&self) -> anyhow::Result<PerProcess<f64>> {
         let peaks = self.per_process(Process::peak_memory_bytes)?;
         Ok(peaks.map(|bytes| bytes as f64 / 1024.0 / 1024.0))
     }
 
     /// Returns the processor time of each process so far in seconds.
     pub(crate) fn processor_seconds(&self) -> anyhow::Result<PerProcess<f64>> {
-        self.per_process(processor_seconds)
+        self.per_process(read_processor_seconds)
     }
 
     /// Stops all processes.
@@ -185,23 +185,26 @@ impl NodePair {
     }
 }
 
-/// Waits until the given number of files is at the relay; returns when.
-async fn uploaded(events: EventStream, files: usize) -> anyhow::Result<Instant> {
-    follow(events, AttachmentStatus::Uploaded, files)
+/// Waits until the given number of files is at the relay; returns the time of the last upload.
+async fn wait_for_uploads(events: EventStream, files: usize) -> anyhow::Result<Instant> {
+    follow_files(events, AttachmentStatus::Uploaded, files)
         .await
         .map(|(_, uploaded)| uploaded)
 }
 
-/// Waits until the given number of files is ready; returns when their message and when the last
-/// file arrived.
-async fn ready(events: EventStream, files: usize) -> anyhow::Result<(Instant, Instant)> {
-    let (message, ready) = follow(events, AttachmentStatus::Ready, files).await?;
+/// Waits until the given number of files is ready; returns the arrival times of their message and
+/// of the last file.
+async fn wait_for_ready_files(
+    events: EventStream,
+    files: usize,
+) -> anyhow::Result<(Instant, Instant)> {
+    let (message, ready) = follow_files(events, AttachmentStatus::Ready, files).await?;
     Ok((message.context("files without a message")?, ready))
 }
 
 /// Follows events until the given number of files has a status; returns the times of the first
 /// message and of the last file.
-async fn follow(
+async fn follow_files(
     mut events: EventStream,
     status: AttachmentStatus,
     files: usize,
@@ -231,8 +234,8 @@ async fn follow(
     bail!("the event stream ended")
 }
 
-fn processor_seconds(process: &Process) -> anyhow::Result<f64> {
-    /// `USER_HZ`, which Linux fixes for what it shows to programs.
+fn read_processor_seconds(process: &Process) -> anyhow::Result<f64> {
+    /// `USER_HZ`, the unit of times in `/proc`, which is fixed on Linux.
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid()?))?;
     // proc_pid_stat(5): the second field, which may hold anything, ends with the last parenthesis;

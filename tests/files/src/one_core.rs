@@ -46,32 +46,33 @@ struct Round {
 pub(crate) fn measure(rounds: usize) -> anyhow::Result<OneCore> {
     let file = vec![0x5a_u8; usize::try_from(FILE_BYTES_MAX)?];
     let mut parts = Vec::new();
-    let sealed = seal(&file, |part| parts.push(part.bytes.to_vec()))?;
+    let sealed = seal_file(&file, |part| parts.push(part.bytes.to_vec()))?;
     let mut measured = (0..=rounds)
-        .map(|_| round(&file, &parts, &sealed))
+        .map(|_| measure_round(&file, &parts, &sealed))
         .collect::<Result<Vec<_>, _>>()?;
     // The first round is the warm-up.
     measured.remove(0);
-    let of = |figure: fn(&Round) -> f64| median(measured.iter().map(figure));
+    let median_of = |figure: fn(&Round) -> f64| median(measured.iter().map(figure));
     let mb_s = |seconds: f64| FILE_BYTES_MAX as f64 / 1e6 / seconds;
     Ok(OneCore {
-        seal_mb_s: mb_s(of(|round| round.seal)),
-        open_mb_s: mb_s(of(|round| round.open)),
-        cipher_mb_s: mb_s(of(|round| round.encrypt)),
-        sha256_mb_s: mb_s(of(|round| round.sha256)),
-        seal_vs_bound: of(|round| (round.encrypt + round.sha256) / round.seal),
-        open_vs_bound: of(|round| (round.decrypt + round.sha256) / round.open),
+        seal_mb_s: mb_s(median_of(|round| round.seal)),
+        open_mb_s: mb_s(median_of(|round| round.open)),
+        cipher_mb_s: mb_s(median_of(|round| round.encrypt)),
+        sha256_mb_s: mb_s(median_of(|round| round.sha256)),
+        seal_vs_bound: median_of(|round| (round.encrypt + round.sha256) / round.seal),
+        open_vs_bound: median_of(|round| (round.decrypt + round.sha256) / round.open),
     })
 }
 
-fn round(file: &[u8], parts: &[Vec<u8>], sealed: &Sealed) -> anyhow::Result<Round> {
+fn measure_round(file: &[u8], parts: &[Vec<u8>], sealed: &Sealed) -> anyhow::Result<Round> {
     let key = LessSafeKey::new(
-        UnboundKey::new(&CHACHA20_POLY1305, &KEY).map_err(|_| anyhow!("32 bytes are a key"))?,
+        UnboundKey::new(&CHACHA20_POLY1305, &KEY)
+            .map_err(|_| anyhow!("the key has the wrong length"))?,
     );
     let nonce = || Nonce::assume_unique_for_key([0; 12]);
     let mut chunk = vec![1_u8; CHUNK_BYTES];
     let times = file.len().div_ceil(CHUNK_BYTES);
-    let encrypt = seconds(|| {
+    let encrypt = measure_seconds(|| {
         (0..times).try_for_each(|_| {
             key.seal_in_place_separate_tag(nonce(), Aad::empty(), &mut chunk)
                 .map(drop)
@@ -79,9 +80,9 @@ fn round(file: &[u8], parts: &[Vec<u8>], sealed: &Sealed) -> anyhow::Result<Roun
     })?;
     let tag = key
         .seal_in_place_separate_tag(nonce(), Aad::empty(), &mut chunk)
-        .map_err(|_| anyhow!("a chunk"))?;
+        .map_err(|_| anyhow!("the chunk cannot be sealed"))?;
     let (original, tag) = (chunk.clone(), <[u8; 16]>::try_from(tag.as_ref())?);
-    let decrypt = seconds(|| {
+    let decrypt = measure_seconds(|| {
         (0..times).try_for_each(|_| {
             // Opening in place has overwritten the ciphertext.
             chunk.copy_from_slice(&original);
@@ -89,19 +90,19 @@ fn round(file: &[u8], parts: &[Vec<u8>], sealed: &Sealed) -> anyhow::Result<Roun
                 .map(drop)
         })
     })?;
-    let sha256 = seconds(|| {
+    let sha256 = measure_seconds(|| {
         let mut hash = Sha256::new();
         (0..times).for_each(|_| hash.update(&chunk));
         black_box(hash.finalize());
         Ok::<_, anyhow::Error>(())
     })?;
-    let seal = seconds(|| {
-        seal(file, |part| {
+    let seal = measure_seconds(|| {
+        seal_file(file, |part| {
             black_box(part.sha256);
         })
         .map(drop)
     })?;
-    let open = seconds(|| open(parts, sealed))?;
+    let open = measure_seconds(|| open_parts(parts, sealed))?;
     Ok(Round {
         encrypt,
         decrypt,
@@ -111,13 +112,15 @@ fn round(file: &[u8], parts: &[Vec<u8>], sealed: &Sealed) -> anyhow::Result<Roun
     })
 }
 
-fn seconds<E: std::fmt::Debug>(work: impl FnOnce() -> Result<(), E>) -> anyhow::Result<f64> {
+fn measure_seconds<E: std::fmt::Debug>(
+    work: impl FnOnce() -> Result<(), E>,
+) -> anyhow::Result<f64> {
     let started = Instant::now();
     work().map_err(|error| anyhow!("{error:?}"))?;
     Ok(started.elapsed().as_secs_f64())
 }
 
-fn seal(file: &[u8], mut handle_part: impl FnMut(SealedPart<'_>)) -> anyhow::Result<Sealed> {
+fn seal_file(file: &[u8], mut handle_part: impl FnMut(SealedPart<'_>)) -> anyhow::Result<Sealed> {
     let mut sealer = BlobSealer::new(&FileKey::from_bytes(KEY), &BlobSalt::from_bytes([9; 16]));
     for mut piece in file.chunks(PIECE_BYTES) {
         while let Some(part) = sealer.push(&mut piece)? {
@@ -134,13 +137,18 @@ fn seal(file: &[u8], mut handle_part: impl FnMut(SealedPart<'_>)) -> anyhow::Res
 }
 
 /// Opens all parts; each one is copied into a buffer first, as if it were read from a disk.
-fn open(parts: &[Vec<u8>], sealed: &Sealed) -> anyhow::Result<()> {
+fn open_parts(parts: &[Vec<u8>], sealed: &Sealed) -> anyhow::Result<()> {
     let mut opener = BlobOpener::new(&FileKey::from_bytes(KEY), sealed)?;
     let mut buffer = Vec::new();
     for part in parts {
         buffer.clear();
         buffer.extend_from_slice(part);
-        black_box(opener.open_part(&mut buffer).context("a part")?.pt_bytes());
+        black_box(
+            opener
+                .open_part(&mut buffer)
+                .context("the part cannot be opened")?
+                .pt_bytes(),
+        );
     }
     let _verified = opener.finish()?;
     Ok(())
@@ -153,10 +161,10 @@ mod tests {
     #[test]
     fn sealed_parts_open_completely() {
         let mut parts = Vec::new();
-        let sealed = seal(&[3; 3_000_000], |part| parts.push(part.bytes.to_vec())).unwrap();
+        let sealed = seal_file(&[3; 3_000_000], |part| parts.push(part.bytes.to_vec())).unwrap();
         assert_eq!(parts.len(), 2);
-        open(&parts, &sealed).unwrap();
+        open_parts(&parts, &sealed).unwrap();
         parts.pop();
-        assert!(open(&parts, &sealed).is_err());
+        assert!(open_parts(&parts, &sealed).is_err());
     }
 }

@@ -41,7 +41,7 @@ impl ReferenceTools {
             .await;
         ensure!(
             created
-                .context("there is no rage-keygen: run ./tests/run files, which installs it")?
+                .context("rage-keygen was not found: run ./tests/run files, which installs it")?
                 .success()
         );
         let this_program = std::env::current_exe()?;
@@ -117,7 +117,7 @@ async fn run_pipe(mut from: Command, mut into: Command) -> anyhow::Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .context("the first program of a pipe")?;
+        .context("the first program of the pipe cannot start")?;
     let pipe: Stdio = from
         .stdout
         .take()
@@ -127,7 +127,7 @@ async fn run_pipe(mut from: Command, mut into: Command) -> anyhow::Result<()> {
         .stdin(pipe)
         .stdout(Stdio::null())
         .spawn()
-        .context("the second program of a pipe")?;
+        .context("the second program of the pipe cannot start")?;
     let (from, into) = (from.wait().await?, into.wait().await?);
     ensure!(
         from.success() && into.success(),

@@ -2,7 +2,7 @@
 //! the machine affects all of them equally.
 
 use crate::{
-    bench::{Bench, Sample, digest_of},
+    bench::{Bench, Sample, file_digest},
     figures::Figures,
     node_pair::{NodePair, PerProcess},
     one_core,
@@ -33,15 +33,15 @@ impl Scenario {
     /// Runs the scenario.
     pub(crate) async fn measure(self, bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
         match self {
-            Self::OneCore => one_core(bench, figures),
-            Self::Comparison => compare(bench, figures).await,
-            Self::EndToEnd => end_to_end(bench, figures).await,
-            Self::Memory => memory(bench, figures).await,
+            Self::OneCore => measure_one_core(bench, figures),
+            Self::Comparison => compare_with_reference(bench, figures).await,
+            Self::EndToEnd => measure_end_to_end(bench, figures).await,
+            Self::Memory => measure_memory(bench, figures).await,
         }
     }
 }
 
-fn one_core(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
+fn measure_one_core(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
     let core = one_core::measure(bench.plan.core_rounds)?;
     figures.seal_vs_bound = Figure(core.seal_vs_bound.min(core.open_vs_bound));
     report_progress(&format!(
@@ -57,9 +57,12 @@ fn one_core(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn compare(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
-    let (node_pair, reference) = (bench.node_pair().await?, bench.reference().await?);
-    let file = bench.sample(0, FILE_BYTES_MAX)?;
+async fn compare_with_reference(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
+    let (node_pair, reference) = (
+        bench.start_node_pair().await?,
+        bench.start_reference_tools().await?,
+    );
+    let file = bench.create_sample(0, FILE_BYTES_MAX)?;
     let one = std::slice::from_ref(&file);
     node_pair.send(one).await?;
     let (mut uploads, mut downloads, mut saved) = (Vec::new(), Vec::new(), Vec::new());
@@ -68,20 +71,20 @@ async fn compare(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
         let (fetched, saving) = (own.ready - own.arrived, node_pair.save(one).await?);
         let upload = reference.upload(&file.path).await?;
         let (written, durable) = reference.download().await?;
-        ensure_same(&reference.opened, &file)?;
-        uploads.push(ratio(upload, own.uploaded));
-        downloads.push(ratio(durable, fetched));
-        saved.push(ratio(durable, fetched + saving));
+        ensure_content(&reference.opened, &file)?;
+        uploads.push(speedup(upload, own.uploaded));
+        downloads.push(speedup(durable, fetched));
+        saved.push(speedup(durable, fetched + saving));
         report_progress(&format!(
             "upload {} MB/s (rage {}); download {} MB/s (age {}, {} before its fsync); the \
-             message {:.0} ms after the upload; saving {} MB/s",
-            rate(own.uploaded),
-            rate(upload),
-            rate(fetched),
-            rate(durable),
-            rate(written),
+             message {:.0} ms after the upload ended; saving {} MB/s",
+            format_rate(own.uploaded),
+            format_rate(upload),
+            format_rate(fetched),
+            format_rate(durable),
+            format_rate(written),
             (own.arrived - own.uploaded.min(own.arrived)).as_secs_f64() * 1e3,
-            rate(saving)
+            format_rate(saving)
         ));
     }
     figures.upload_vs_rage = Figure(median(uploads));
@@ -95,31 +98,31 @@ async fn compare(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
     node_pair.stop().await
 }
 
-fn ensure_same(path: &Path, file: &Sample) -> anyhow::Result<()> {
+fn ensure_content(path: &Path, file: &Sample) -> anyhow::Result<()> {
     ensure!(
-        digest_of(path)? == file.digest,
+        file_digest(path)? == file.digest,
         "the downloaded file differs"
     );
     Ok(())
 }
 
-/// Returns how much faster `own` is.
-fn ratio(theirs: Duration, own: Duration) -> f64 {
-    theirs.as_secs_f64() / own.as_secs_f64()
+/// Returns the rate of `own` relative to that of the reference.
+fn speedup(reference: Duration, own: Duration) -> f64 {
+    reference.as_secs_f64() / own.as_secs_f64()
 }
 
 /// Formats the rate for one file in 10^6 bytes per second.
-fn rate(took: Duration) -> String {
+fn format_rate(took: Duration) -> String {
     format!(
         "{:.0}",
         FILE_BYTES_MAX as f64 / MB as f64 / took.as_secs_f64()
     )
 }
 
-async fn end_to_end(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
-    let files = bench.largest_samples()?;
+async fn measure_end_to_end(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
+    let files = bench.create_largest_samples()?;
     let bytes = FILE_BYTES_MAX * files.len() as u64;
-    let node_pair = bench.node_pair().await?;
+    let node_pair = bench.start_node_pair().await?;
     let mut rates = Vec::new();
     for _ in 0..bench.plan.end_to_end_rounds {
         let before = node_pair.processor_seconds()?;
@@ -143,30 +146,33 @@ async fn end_to_end(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> 
     node_pair.stop().await
 }
 
-async fn memory(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
+async fn measure_memory(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
     let memory = &mut figures.vmhwm_mb;
-    let [small, large] = [bench.sample(0, MB)?, bench.sample(0, FILE_BYTES_MAX)?];
+    let [small, large] = [
+        bench.create_sample(0, MB)?,
+        bench.create_sample(0, FILE_BYTES_MAX)?,
+    ];
     for (size, files) in [
         (1, vec![small]),
         (100, vec![large]),
-        (500, bench.largest_samples()?),
+        (500, bench.create_largest_samples()?),
     ] {
         let PerProcess {
             sender,
             relay,
             recipient,
-        } = peaks(bench.node_pair().await?, size, &files)
+        } = measure_peaks(bench.start_node_pair().await?, size, &files)
             .await?
             .map(Figure);
-        for (of_one, peak) in [
+        for (by_size, peak) in [
             (&mut memory.sender, sender),
             (&mut memory.relay, relay),
             (&mut memory.recipient, recipient),
         ] {
             match size {
-                1 => of_one.mb_1 = peak,
-                100 => of_one.mb_100 = peak,
-                _ => of_one.mb_500 = peak,
+                1 => by_size.mb_1 = peak,
+                100 => by_size.mb_100 = peak,
+                _ => by_size.mb_500 = peak,
             }
         }
     }
@@ -174,15 +180,15 @@ async fn memory(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
 }
 
 /// Returns the peak memory of three new processes after one message.
-async fn peaks(
+async fn measure_peaks(
     node_pair: NodePair,
     size: u32,
     files: &[Sample],
 ) -> anyhow::Result<PerProcess<f64>> {
-    let idle = node_pair.peaks()?;
+    let idle = node_pair.peak_memory()?;
     node_pair.send(files).await?;
     node_pair.save(files).await?;
-    let peaks = node_pair.peaks()?;
+    let peaks = node_pair.peak_memory()?;
     report_progress(&format!(
         "{size} MB: peak of sender {:.1} MiB ({:.1} before), relay {:.1} ({:.1}), recipient {:.1} \
          ({:.1})",

@@ -1,15 +1,15 @@
 //! Deterministic mutation fuzzing for every parser: test vectors and a few hand-written seeds,
 //! mutated at random with a fixed seed.
 //!
-//! This crate knows no format. Start reading at [`fuzz_inputs`]; the parsers and their properties
-//! are in `tests/`.
+//! This crate is independent of the formats. Start reading at [`fuzz_inputs`]; the parsers and
+//! their properties are in `tests/`.
 
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng as _};
 use rand_core::Rng as _;
 use std::io::Write as _;
 
 /// Limit on the mutations of one input.
-const CHANGES_MAX: usize = 4;
+const MUTATIONS_MAX: usize = 4;
 /// Limit on the bytes that one extension adds.
 const EXTENSION_BYTES_MAX: usize = 64;
 
@@ -28,17 +28,17 @@ pub struct Case<'a> {
 /// # Panics
 /// When `check` panics.
 pub fn fuzz_inputs(seeds: &[Vec<u8>], count: u32, mut check: impl FnMut(Case<'_>)) {
-    let mut show = |bytes: &[u8], is_seed| {
+    let mut check_input = |bytes: &[u8], is_seed| {
         let reporter = FailureReporter(bytes);
         check(Case { bytes, is_seed });
         drop(reporter);
     };
-    seeds.iter().for_each(|seed| show(seed, true));
+    seeds.iter().for_each(|seed| check_input(seed, true));
     let mut mutator = Mutator(ChaCha20Rng::seed_from_u64(seeds.len() as u64));
     for _ in 0..count {
         let mutated = mutator.mutate(seeds);
         if !seeds.contains(&mutated) {
-            show(&mutated, false);
+            check_input(&mutated, false);
         }
     }
 }
@@ -59,14 +59,14 @@ struct Mutator(ChaCha20Rng);
 
 impl Mutator {
     fn mutate(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
-        let mut bytes = self.pick(seeds).to_vec();
-        for _ in 0..=self.below(CHANGES_MAX - 1) {
-            match self.below(5) {
-                0 => self.flip(&mut bytes),
-                1 => bytes.truncate(self.below(bytes.len())),
+        let mut bytes = self.pick_seed(seeds).to_vec();
+        for _ in 0..=self.at_most(MUTATIONS_MAX - 1) {
+            match self.at_most(5) {
+                0 => self.flip_bit(&mut bytes),
+                1 => bytes.truncate(self.at_most(bytes.len())),
                 2 => self.extend(&mut bytes),
                 3 => self.splice(&mut bytes, seeds),
-                4 => self.corrupt_number(&mut bytes),
+                4 => self.overwrite_with_boundary_value(&mut bytes),
                 _ => self.overwrite(&mut bytes),
             }
         }
@@ -74,39 +74,39 @@ impl Mutator {
     }
 
     /// Returns a number from 0 to `max`, inclusive.
-    fn below(&mut self, max: usize) -> usize {
+    fn at_most(&mut self, max: usize) -> usize {
         let value = self.0.next_u64() % (max as u64 + 1);
         usize::try_from(value).unwrap_or(max)
     }
 
-    fn pick<'s>(&mut self, seeds: &'s [Vec<u8>]) -> &'s [u8] {
-        let at = self.below(seeds.len().saturating_sub(1));
+    fn pick_seed<'s>(&mut self, seeds: &'s [Vec<u8>]) -> &'s [u8] {
+        let at = self.at_most(seeds.len().saturating_sub(1));
         seeds.get(at).map_or(&[], Vec::as_slice)
     }
 
     /// Returns a random range within `len` bytes.
     fn random_range(&mut self, len: usize) -> std::ops::Range<usize> {
-        let start = self.below(len);
-        let end = start + self.below((len - start).min(EXTENSION_BYTES_MAX));
+        let start = self.at_most(len);
+        let end = start + self.at_most((len - start).min(EXTENSION_BYTES_MAX));
         start..end
     }
 
-    fn flip(&mut self, bytes: &mut [u8]) {
+    fn flip_bit(&mut self, bytes: &mut [u8]) {
         if !bytes.is_empty() {
-            let bit = self.below(bytes.len() * 8 - 1);
+            let bit = self.at_most(bytes.len() * 8 - 1);
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
     }
 
     fn extend(&mut self, bytes: &mut Vec<u8>) {
-        let mut more = vec![0; self.below(EXTENSION_BYTES_MAX)];
+        let mut more = vec![0; self.at_most(EXTENSION_BYTES_MAX)];
         self.0.fill_bytes(&mut more);
         bytes.extend(more);
     }
 
     /// Replaces a range with a range of another seed.
     fn splice(&mut self, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
-        let donor = self.pick(seeds);
+        let donor = self.pick_seed(seeds);
         let (from, to) = (
             self.random_range(donor.len()),
             self.random_range(bytes.len()),
@@ -115,12 +115,12 @@ impl Mutator {
     }
 
     /// Overwrites some bytes with a boundary value, as if they were a length, a count or a version.
-    fn corrupt_number(&mut self, bytes: &mut [u8]) {
-        let width = [1, 2, 4, 8][self.below(3)];
+    fn overwrite_with_boundary_value(&mut self, bytes: &mut [u8]) {
+        let width = [1, 2, 4, 8][self.at_most(3)];
         if bytes.len() < width {
             return;
         }
-        let at = self.below(bytes.len() - width);
+        let at = self.at_most(bytes.len() - width);
         let len = bytes.len() as u64;
         let boundaries = [
             0,
@@ -133,7 +133,7 @@ impl Mutator {
             u64::MAX,
             self.0.next_u64() % 256,
         ];
-        let boundary = boundaries[self.below(boundaries.len() - 1)].to_be_bytes();
+        let boundary = boundaries[self.at_most(boundaries.len() - 1)].to_be_bytes();
         bytes[at..at + width].copy_from_slice(&boundary[8 - width..]);
     }
 

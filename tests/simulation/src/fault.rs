@@ -5,9 +5,9 @@
 pub(crate) struct FaultRates {
     /// A request or a response is lost.
     pub(crate) lost: u64,
-    /// It arrives twice.
+    /// A request or a response arrives twice.
     pub(crate) duplicated: u64,
-    /// It takes minutes, and later ones overtake it.
+    /// A request or a response is delayed by minutes, so that later ones overtake it.
     pub(crate) delayed: u64,
     /// A process crashes just before or just after a commit.
     pub(crate) crashed: u64,
@@ -21,7 +21,7 @@ pub(crate) struct FaultRates {
     pub(crate) deferred: u64,
 }
 
-/// Deliberate defect. Each one must make a run fail; otherwise the run would miss the real defect.
+/// Deliberate defect that must make a run fail, so that the simulation is known to detect it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
     /// The relay accepts some envelopes without storing them.
@@ -32,7 +32,7 @@ pub enum Mutant {
     RelayOpensNoMailbox,
     /// The relay stores the envelopes of one request in reverse order.
     RelayReversesEnvelopes,
-    /// The relay leaves poison envelopes out of a call and sends the ones behind them.
+    /// The relay leaves poison envelopes out of a call and sends the later ones.
     RelaySkipsPoison,
     /// The relay treats the results for a part of a batch as results for all of it.
     RelayCompletesPartialResults,

@@ -3,7 +3,7 @@
 //! process crashes and where a clock jumps. A small reference model checks every guarantee.
 //!
 //! The node's transactions run over its real schema in memory, and so do the relay's store and its
-//! decisions. The network, the tasks that carry out due rows, and the users are simulated. The same
+//! decisions. The network, the tasks that process due rows, and the users are simulated. The same
 //! seed gives the same log, byte for byte.
 //!
 //! Start reading at [`run`], then `simulation`.

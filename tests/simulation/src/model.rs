@@ -1,4 +1,4 @@
-//! The reference model: the messages that users sent and what each node's database shows of them,
+//! The reference model: the messages that users sent and their state in each node's database,
 //! without any knowledge of the transport. It checks a snapshot after every commit.
 
 mod final_state;
@@ -17,7 +17,7 @@ pub(crate) struct Violation(pub(crate) String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Link {
     invite: [u8; 16],
-    acceptor: usize,
+    invitee: usize,
 }
 
 /// One direction of a connection.
@@ -53,7 +53,7 @@ impl Side {
 #[derive(Default)]
 pub(crate) struct Model {
     fingerprints: Vec<[u8; 32]>,
-    /// Clocks may be wrong by days, so things may expire early.
+    /// Whether clocks may be wrong by days, so that messages and invites may expire early.
     has_large_jumps: bool,
     /// Nodes whose accounts were deleted.
     deleted: BTreeSet<usize>,
@@ -75,7 +75,7 @@ struct InviteState {
     inviter: usize,
     is_single: bool,
     expires_at: Option<Timestamp>,
-    /// It was used or revoked, or has expired: it makes no more connections.
+    /// Whether it was used or revoked or has expired, so that it cannot create connections.
     has_ended: bool,
 }
 
@@ -94,13 +94,13 @@ impl Model {
     }
 
     /// Records that an invite was revoked.
-    pub(crate) fn revoke(&mut self, invite: &[u8; 16]) {
+    pub(crate) fn record_revocation(&mut self, invite: &[u8; 16]) {
         self.invites
             .entry(*invite)
             .and_modify(|state| state.has_ended = true);
     }
 
-    /// Returns whether the guarantees for this connection may be cut short.
+    /// Returns whether some guarantees do not apply to this connection.
     fn is_disrupted(&self, link: Link) -> bool {
         let inviter = self.invites.get(&link.invite).map(|state| state.inviter);
         let is_blocked = self
@@ -109,7 +109,7 @@ impl Model {
             .any(|side| side.link == link && side.status == ConnectionStatus::Blocked);
         self.has_large_jumps
             || is_blocked
-            || self.deleted.contains(&link.acceptor)
+            || self.deleted.contains(&link.invitee)
             || inviter.is_some_and(|inviter| self.deleted.contains(&inviter))
     }
 
@@ -123,7 +123,7 @@ impl Model {
                 .any(|side| side.status == ConnectionStatus::Blocked)
     }
 
-    /// Returns whether the invite makes no more connections.
+    /// Returns whether the invite cannot create any more connections.
     pub(crate) fn has_ended(&self, invite: &[u8; 16]) -> bool {
         self.invites
             .get(invite)
@@ -148,7 +148,7 @@ impl Model {
     pub(crate) fn has_used_invite(&self, node: usize, invite: &[u8; 16]) -> bool {
         let link = Link {
             invite: *invite,
-            acceptor: node,
+            invitee: node,
         };
         self.sides
             .iter()
@@ -243,7 +243,7 @@ impl Model {
             peer.ok_or_else(|| Violation(format!("node-{node} is connected to an unknown peer")))?;
         let link = Link {
             invite: seen.invite,
-            acceptor: if seen.is_inviter { peer } else { node },
+            invitee: if seen.is_inviter { peer } else { node },
         };
         let side = Side {
             link,
@@ -267,16 +267,16 @@ impl Model {
             !is_late || side.status == ConnectionStatus::Rejected,
             || {
                 format!(
-                    "node-{node} took request {} for an invite that has ended",
+                    "node-{node} accepted request {} for an invite that has ended",
                     seen.id
                 )
             },
         )?;
-        let has_twin = self
+        let is_duplicate = self
             .sides
             .iter()
             .any(|((of, _), other)| *of == node && other.link == link);
-        ensure(!has_twin, || {
+        ensure(!is_duplicate, || {
             format!("node-{node} stored a connection twice")
         })?;
         self.sides.insert((node, seen.id), side);
@@ -327,14 +327,14 @@ impl Model {
         let sent = self.sent.get(&route).map_or(&[][..], Vec::as_slice);
         let position = |text: &str| sent.iter().position(|sent| sent == text);
         let received = self.received.entry(route).or_default();
-        let here = position(text);
-        ensure(here.is_some(), || {
+        let index = position(text);
+        ensure(index.is_some(), || {
             format!("node-{node} shows {text:?}, which was not sent to it")
         })?;
         ensure(!received.iter().any(|earlier| earlier == text), || {
             format!("node-{node} shows {text:?} twice")
         })?;
-        let overtaken = received.iter().find(|earlier| position(earlier) > here);
+        let overtaken = received.iter().find(|earlier| position(earlier) > index);
         ensure(overtaken.is_none(), || {
             format!("node-{node} shows {text:?} after {overtaken:?}")
         })?;

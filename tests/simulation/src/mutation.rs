@@ -21,21 +21,21 @@ pub(crate) fn apply_mutant(
     roll: u64,
 ) -> Result<(), Fault> {
     match mutant {
-        Mutant::NodeForgetsSeenIds => run(tx, "DELETE FROM opened_digests")
-            .and_then(|()| run(tx, "DELETE FROM received_uuids")),
-        Mutant::NodeLosesReceipts if roll < 300 => run(tx, "DELETE FROM receipts_due"),
-        Mutant::NodeReportsDeliveryEarly => run(
+        Mutant::NodeForgetsSeenIds => execute(tx, "DELETE FROM opened_digests")
+            .and_then(|()| execute(tx, "DELETE FROM received_uuids")),
+        Mutant::NodeLosesReceipts if roll < 300 => execute(tx, "DELETE FROM receipts_due"),
+        Mutant::NodeReportsDeliveryEarly => execute(
             tx,
             "UPDATE deliveries SET status = 'delivered' WHERE status = 'sent'",
         ),
-        Mutant::NodeRevertsStatus if roll < 300 => run(
+        Mutant::NodeRevertsStatus if roll < 300 => execute(
             tx,
             "UPDATE deliveries SET status = 'sent' WHERE status = 'delivered'",
         ),
         Mutant::NodeDuplicatesMessage if roll < 300 => duplicate_message(tx, last_seen),
         Mutant::NodeAltersMessage if roll < 300 => alter_message(tx, last_seen),
-        Mutant::NodeNeverExpiresMessages => run(tx, "UPDATE deliveries SET expires_at = NULL"),
-        Mutant::NodeReopensInvites => run(tx, "UPDATE invites SET status = 'open'"),
+        Mutant::NodeNeverExpiresMessages => execute(tx, "UPDATE deliveries SET expires_at = NULL"),
+        Mutant::NodeReopensInvites => execute(tx, "UPDATE invites SET status = 'open'"),
         Mutant::NodeDropsRejections => tx
             .execute(
                 "DELETE FROM outbox WHERE kind = ?1",
@@ -46,11 +46,11 @@ pub(crate) fn apply_mutant(
     }
 }
 
-fn run(tx: &Tx<'_>, sql: &str) -> Result<(), Fault> {
+fn execute(tx: &Tx<'_>, sql: &str) -> Result<(), Fault> {
     tx.execute(sql, &[]).map(|_| ())
 }
 
-fn newest(tx: &Tx<'_>, last_seen: Option<postings::Cursor>) -> Result<Option<Posting>, Fault> {
+fn load_newest(tx: &Tx<'_>, last_seen: Option<postings::Cursor>) -> Result<Option<Posting>, Fault> {
     let filter = postings::Filter {
         after: last_seen,
         direction: Some(Direction::In),
@@ -61,10 +61,10 @@ fn newest(tx: &Tx<'_>, last_seen: Option<postings::Cursor>) -> Result<Option<Pos
 }
 
 fn duplicate_message(tx: &mut Tx<'_>, last_seen: Option<postings::Cursor>) -> Result<(), Fault> {
-    let Some(posting) = newest(tx, last_seen)? else {
+    let Some(posting) = load_newest(tx, last_seen)? else {
         return Ok(());
     };
-    let again = messages::NewMessage {
+    let copy = messages::NewMessage {
         uuid: MessageUuid::from_bytes(tx.random_bytes()),
         author: MessageAuthor::Connection(posting.connection),
         author_name: &posting.message.author_name,
@@ -76,19 +76,19 @@ fn duplicate_message(tx: &mut Tx<'_>, last_seen: Option<postings::Cursor>) -> Re
         read_by: None,
         sent_at: posting.message.sent_at,
     };
-    let message = messages::insert(tx, &again)?;
-    let again = postings::NewPosting {
+    let message = messages::insert(tx, &copy)?;
+    let copy = postings::NewPosting {
         chat: posting.id.chat,
         message,
         direction: Direction::In,
         seq: 0,
         files: 0,
     };
-    postings::insert(tx, &again).map(|_| ())
+    postings::insert(tx, &copy).map(|_| ())
 }
 
 fn alter_message(tx: &mut Tx<'_>, last_seen: Option<postings::Cursor>) -> Result<(), Fault> {
-    let Some(posting) = newest(tx, last_seen)? else {
+    let Some(posting) = load_newest(tx, last_seen)? else {
         return Ok(());
     };
     messages::set_content(tx, &posting.message, "something else")

@@ -14,7 +14,7 @@ use sealpost_node::daemon::ingest;
 use sealpost_proto::{
     Timestamp,
     limits::LEASE_DURATION,
-    wire::{Delivery, DeliveryBatch, DeliveryOutcome, DeliveryResult, DeliveryResults},
+    wire::{DeliveredEnvelope, DeliveryBatch, DeliveryOutcome, DeliveryResult, DeliveryResults},
 };
 use sealpost_relay::simulated::Call;
 use sealpost_relay_core::classify::Class;
@@ -54,7 +54,7 @@ impl Simulation {
     }
 
     /// Transmits an event across the network; returns false if it was lost.
-    fn transmit(&mut self, what: &str, make: impl Fn() -> Event) -> bool {
+    fn transmit(&mut self, what: &str, make_event: impl Fn() -> Event) -> bool {
         if self.random.happens(self.rates.lost) {
             self.log(&format!("{what} is lost"));
             return false;
@@ -67,7 +67,7 @@ impl Simulation {
             } else {
                 self.random.between(5, 300)
             };
-            self.schedule.add(delay, make());
+            self.schedule.add(delay, make_event());
         }
         true
     }
@@ -79,7 +79,7 @@ impl Simulation {
         request_id: u64,
         request: Request,
     ) -> Result<(), Violation> {
-        if self.nodes[node].is_deleted || !self.relay.is_up || self.relay_crashes("before") {
+        if self.nodes[node].is_deleted || !self.relay.is_up || self.maybe_crash_relay("before") {
             return Ok(());
         }
         let (now, account) = (self.relay_now(), self.nodes[node].account);
@@ -95,7 +95,7 @@ impl Simulation {
         self.log(&format!(
             "the relay responds to request {request_id} of node-{node}, {description}: {response}"
         ));
-        if self.relay_crashes("after") {
+        if self.maybe_crash_relay("after") {
             return Ok(());
         }
         for (call, batch) in mem::take(&mut self.relay.started_calls) {
@@ -153,9 +153,13 @@ impl Simulation {
         }
         self.relay.next_webhook_check = None;
         let now = self.relay_now();
-        let (due, next_at) = self.relay.inner.due_lanes(now, self.nodes.len()).await?;
+        let (due, next_at) = self
+            .relay
+            .inner
+            .find_due_lanes(now, self.nodes.len())
+            .await?;
         for account in due {
-            if self.relay_crashes("before") {
+            if self.maybe_crash_relay("before") {
                 return Ok(());
             }
             let Some((call, batch)) = self.relay.inner.start_call(now, account).await? else {
@@ -199,7 +203,7 @@ impl Simulation {
                 is_poisoned,
             },
         );
-        self.call(node, &batch);
+        self.transmit_call(node, &batch);
         Ok(())
     }
 
@@ -215,7 +219,7 @@ impl Simulation {
         })
     }
 
-    fn call(&mut self, node: usize, batch: &DeliveryBatch) {
+    fn transmit_call(&mut self, node: usize, batch: &DeliveryBatch) {
         let (number, generation) = (self.last_id, self.relay.generation);
         self.log(&format!(
             "the relay calls node-{node}, call {number}: {} envelopes",
@@ -272,6 +276,12 @@ impl Simulation {
             .calls
             .get(&number)
             .is_some_and(|call| call.is_poisoned);
+        let has_several = batch.deliveries.len() > 1;
+        if has_error && has_several && !is_poisoned && self.random.happens(300) {
+            let nothing = DeliveryResults::default();
+            self.respond_to_call(generation, number, Class::TooLarge, nothing);
+            return Ok(());
+        }
         // A webhook that returns an error may have stored everything before.
         if is_poisoned || has_error && self.random.happens(500) {
             self.respond_to_call(
@@ -282,12 +292,11 @@ impl Simulation {
             );
             return Ok(());
         }
-        let has_several = batch.deliveries.len() > 1;
         let Some(results) = self.ingest(node, batch).await? else {
             return Ok(());
         };
         self.multi_envelope_calls += usize::from(has_several);
-        self.partially_stored_calls += usize::from(is_mixed(&results));
+        self.partially_stored_calls += usize::from(is_partially_stored(&results));
         let class = if has_error {
             Class::EndpointError
         } else {
@@ -328,8 +337,8 @@ impl Simulation {
         if self.mutant == Some(Mutant::NodeAcknowledgesEarly) && self.random.happens(200) {
             return Ok(Some(all_stored(&batch)));
         }
-        let (identity, lease) = (self.identity(node), batch.lease);
-        let (batch, later) = self.defer_some(batch);
+        let (identity, fence) = (self.identity(node), batch.fence);
+        let (batch, deferred) = self.defer_some(batch);
         let Some(mut results) = self
             .commit(node, move |tx| ingest::ingest_all(tx, &identity, &batch))
             .await?
@@ -337,10 +346,10 @@ impl Simulation {
             return Ok(None);
         };
         self.wake_all(node);
-        let put_off = results
+        let deferred_by_node = results
             .iter()
             .find(|result| matches!(result.outcome, DeliveryOutcome::Deferred { .. }));
-        if let Some(result) = put_off {
+        if let Some(result) = deferred_by_node {
             return Err(Violation(format!(
                 "node-{node} cannot ingest delivery {}",
                 result.id
@@ -348,36 +357,37 @@ impl Simulation {
         }
         // A delivery without a result counts as deferred, too.
         if self.random.happens(700) {
-            results.extend(later);
+            results.extend(deferred);
             results.sort_by_key(|result| result.id);
         }
-        Ok(Some(DeliveryResults { lease, results }))
+        Ok(Some(DeliveryResults { fence, results }))
     }
 
-    /// Removes what the node cannot store now from a batch: everything of one mailbox from one
-    /// envelope on.
+    /// Defers a part of a batch with the configured probability: the deliveries of one mailbox from
+    /// one envelope on.
     fn defer_some(&mut self, mut batch: DeliveryBatch) -> (DeliveryBatch, Vec<DeliveryResult>) {
-        let mut later = Vec::new();
+        let mut deferred = Vec::new();
         if batch.deliveries.len() > 1 && self.random.happens(self.rates.deferred) {
             let first = &batch.deliveries[self.random.index(batch.deliveries.len())];
             let (mailbox, from) = (first.mailbox, first.id);
             let outcome = DeliveryOutcome::Deferred {
                 retry_after_ms: None,
             };
-            let is_put_off = |item: &Delivery| item.mailbox == mailbox && item.id >= from;
-            let (put_off, taken): (Vec<_>, _) = batch.deliveries.into_iter().partition(is_put_off);
-            later.extend(put_off.iter().map(|item| DeliveryResult {
+            let is_deferred = |item: &DeliveredEnvelope| item.mailbox == mailbox && item.id >= from;
+            let (deferred_items, remaining): (Vec<_>, _) =
+                batch.deliveries.into_iter().partition(is_deferred);
+            deferred.extend(deferred_items.iter().map(|item| DeliveryResult {
                 id: item.id,
                 outcome: outcome.clone(),
             }));
-            batch.deliveries = taken;
+            batch.deliveries = remaining;
             self.log(&format!(
                 "{} deliveries are deferred, {} ingested",
-                later.len(),
+                deferred.len(),
                 batch.deliveries.len()
             ));
         }
-        (batch, later)
+        (batch, deferred)
     }
 
     pub(crate) async fn finish_call(
@@ -393,7 +403,7 @@ impl Simulation {
         {
             return Ok(());
         }
-        if self.relay_crashes("before") {
+        if self.maybe_crash_relay("before") {
             return Ok(());
         }
         let Some(ActiveCall { call, .. }) = self.relay.calls.remove(&number) else {
@@ -419,7 +429,7 @@ impl Simulation {
                 .set_aside
                 .max(self.relay.inner.count_set_aside().await?);
         }
-        if !self.relay_crashes("after") {
+        if !self.maybe_crash_relay("after") {
             self.wake_relay();
         }
         Ok(())
@@ -427,12 +437,12 @@ impl Simulation {
 }
 
 /// Returns whether a part of a batch is stored and a part deferred.
-fn is_mixed(results: &DeliveryResults) -> bool {
+fn is_partially_stored(results: &DeliveryResults) -> bool {
     let is_stored = |result: &DeliveryResult| result.outcome == DeliveryOutcome::Stored;
     results.results.iter().any(is_stored) && !results.results.iter().all(is_stored)
 }
 
-/// Results of a node that reports everything as stored without storing it.
+/// Returns the results of a node that reports everything as stored without storing it.
 fn all_stored(batch: &DeliveryBatch) -> DeliveryResults {
     let ids = batch
         .deliveries
@@ -446,7 +456,7 @@ fn all_stored(batch: &DeliveryBatch) -> DeliveryResults {
         })
         .collect();
     DeliveryResults {
-        lease: batch.lease,
+        fence: batch.fence,
         results,
     }
 }

@@ -137,7 +137,7 @@ impl Relay {
                 }
             }
             Request::Prekeys(mailbox) => {
-                let sealed = self.inner.prekeys(mailbox).await?;
+                let sealed = self.inner.load_prekeys(mailbox).await?;
                 sealed.map_or(
                     Response::Refused(ErrorCode::MailboxUnknown),
                     Response::Prekeys,
@@ -257,7 +257,7 @@ impl Relay {
     }
 
     /// Sets how far the clock is ahead from now on.
-    pub(crate) fn jump(&mut self, at: u64, skew_ms: i64) {
+    pub(crate) fn set_clock(&mut self, at: u64, skew_ms: i64) {
         (self.skew_ms, self.last_jump) = (skew_ms, Some(at));
     }
 

@@ -10,7 +10,7 @@ use crate::{
     random::Random,
     relay::Relay,
     schedule::{DAY, HOUR, MINUTE, SECOND, Schedule},
-    users::{Action, Users},
+    users::{Action, DisruptionRates, Users},
     wire::{Request, Response},
 };
 use sealpost_node::{fault::Fault, store::Tx};
@@ -27,15 +27,13 @@ use std::{fmt::Write as _, sync::Arc};
 const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 /// How long faults are injected.
 pub(crate) const FAULT_PHASE: u64 = HOUR;
-/// How long everything may take after that. A clock that was set back by a day delays things by a
-/// day.
+/// Time limit for settling after that. A clock that was set back by a day delays retries by a day.
 const SETTLE_TIME_MAX: u64 = 3 * DAY;
 /// Limit on events in one run, many times the usual number.
 const EVENTS_MAX: u32 = 20_000;
-/// How far a clock may be off in either direction; one jump may be twice as far.
+/// Largest clock error in either direction; one jump may be twice as large.
 const SKEW_MAX: u64 = 12 * HOUR;
-
-/// The same in a run with large clock jumps.
+/// Largest clock error in a run with large clock jumps.
 const LARGE_SKEW_MAX: u64 = 10 * DAY;
 /// Longest pause in a run with large clock jumps.
 const PAUSE_MAX: u64 = 6 * DAY;
@@ -214,10 +212,11 @@ impl Simulation {
                 self.schedule.add(at, Event::Pause { millis });
             }
         }
-        for (at, action) in self
-            .users
-            .actions(FAULT_PHASE, self.nodes.len(), &mut self.random)
-        {
+        let rates = DisruptionRates::for_mutant(self.mutant);
+        let actions =
+            self.users
+                .generate_actions(FAULT_PHASE, self.nodes.len(), rates, &mut self.random);
+        for (at, action) in actions {
             self.schedule.add(at, Event::UserAction(action));
         }
         self.schedule
@@ -293,7 +292,7 @@ impl Simulation {
                 node,
                 generation,
                 request_id,
-            } => self.time_out(node, generation, request_id).await,
+            } => self.handle_timeout(node, generation, request_id).await,
             Event::WebhooksDue { generation } => self.call_webhooks(generation).await,
             Event::Call {
                 node,
@@ -307,12 +306,12 @@ impl Simulation {
                 class,
                 results,
             } => self.finish_call(generation, number, class, results).await,
-            Event::UserAction(action) => self.perform(action).await,
+            Event::UserAction(action) => self.perform_action(action).await,
             Event::Sweep { is_recurring } => self.sweep(is_recurring).await,
             Event::NodeStart { node } => self.start_node(node),
             Event::RelayStart => self.start_relay().await,
             Event::ClockJump { node } => {
-                self.jump(node);
+                self.jump_clock(node);
                 Ok(())
             }
             Event::Pause { millis } => {
@@ -335,12 +334,12 @@ impl Simulation {
 
     /// Returns the time by the clock of a node.
     pub(crate) fn node_now(&self, node: usize) -> Timestamp {
-        self.local(self.nodes[node].skew_ms)
+        self.local_time(self.nodes[node].skew_ms)
     }
 
     /// Returns the time by the relay's clock.
     pub(crate) fn relay_now(&self) -> Timestamp {
-        self.local(self.relay.skew_ms)
+        self.local_time(self.relay.skew_ms)
     }
 
     /// Returns how often an envelope is poisoned, in a thousand. `RelaySkipsPoison` only has an
@@ -353,12 +352,12 @@ impl Simulation {
         }
     }
 
-    fn local(&self, skew_ms: i64) -> Timestamp {
+    fn local_time(&self, skew_ms: i64) -> Timestamp {
         let true_ms = START.as_millis() + self.schedule.now() + self.paused_ms;
         Timestamp::from_millis(true_ms.saturating_add_signed(skew_ms))
     }
 
-    fn jump(&mut self, node: Option<usize>) {
+    fn jump_clock(&mut self, node: Option<usize>) {
         let max = if self.has_large_jumps && self.random.happens(700) {
             LARGE_SKEW_MAX
         } else {
@@ -376,7 +375,7 @@ impl Simulation {
                 self.wake(node, Task::Maintenance, MINUTE);
             }
             None => {
-                self.relay.jump(self.schedule.now(), skew);
+                self.relay.set_clock(self.schedule.now(), skew);
                 self.wake_relay();
                 self.schedule.add(
                     MINUTE,
@@ -387,7 +386,7 @@ impl Simulation {
             }
         }
         self.log(&format!(
-            "the clock of {} is off by {skew} ms",
+            "the clock of {} is now {skew} ms ahead",
             node.map_or("relay".to_owned(), |n| format!("node-{n}"))
         ));
     }
@@ -411,15 +410,15 @@ impl Simulation {
         self.set_clock(None, self.relay.skew_ms);
     }
 
-    /// Runs a job as one transaction of a node and shows the result to the model. Returns `None` if
-    /// the process crashed just before or just after the commit, so that the return value is lost.
+    /// Runs a job as one transaction of a node and passes a snapshot to the model. Returns `None`
+    /// if the process crashed just before or just after the commit, so that the return value is lost.
     pub(crate) async fn commit<T, F>(&mut self, node: usize, job: F) -> Result<Option<T>, Violation>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
         T: Send + 'static,
     {
         let crashes = self.random.happens(self.rates.crashed);
-        let loses = crashes && self.random.happens(500);
+        let loses_commit = crashes && self.random.happens(500);
         let (mutant, roll, last_seen) = (
             self.mutant,
             self.random.below(1_000),
@@ -427,7 +426,7 @@ impl Simulation {
         );
         let work = move |tx: &mut Tx<'_>| {
             let value = job(tx)?;
-            if loses {
+            if loses_commit {
                 return Err(Fault::failed(COMMIT_LOST));
             }
             if let Some(mutant) = mutant {
@@ -452,7 +451,7 @@ impl Simulation {
             Err(fault) => return Err(Violation(format!("node-{node}: {fault}"))),
         };
         if crashes {
-            self.crash_node(node, if loses { "before" } else { "after" });
+            self.crash_node(node, if loses_commit { "before" } else { "after" });
             return Ok(None);
         }
         Ok(value)
@@ -488,8 +487,8 @@ impl Simulation {
         Ok(())
     }
 
-    /// Decides whether the relay crashes here, just before or after a commit.
-    pub(crate) fn relay_crashes(&mut self, when: &str) -> bool {
+    /// Crashes the relay with the configured probability; returns whether it did.
+    pub(crate) fn maybe_crash_relay(&mut self, when: &str) -> bool {
         if !self.random.happens(self.rates.crashed / 2) {
             return false;
         }
@@ -580,18 +579,22 @@ impl Simulation {
     /// Checks that every accepted envelope has a final state and every closed mailbox is gone.
     async fn check_relay(&self) -> Result<(), Violation> {
         for (account, envelope) in &self.relay.accepted {
-            let found = self.relay.inner.statuses(*account, vec![*envelope]).await?;
+            let found = self
+                .relay
+                .inner
+                .load_statuses(*account, vec![*envelope])
+                .await?;
             let state = found.first().map(|status| status.state);
-            let has_ended = !matches!(
+            let is_final = !matches!(
                 state,
                 None | Some(EnvelopeState::Queued | EnvelopeState::Retrying)
             );
-            ensure(has_ended, || {
+            ensure(is_final, || {
                 format!("the relay accepted {envelope} and ends with it as {state:?}")
             })?;
         }
         for mailbox in &self.relay.closed {
-            let is_closed = self.relay.inner.prekeys(*mailbox).await?.is_none();
+            let is_closed = self.relay.inner.load_prekeys(*mailbox).await?.is_none();
             ensure(is_closed, || {
                 format!("the relay reported {mailbox} as closed, but it is open")
             })?;

@@ -1,4 +1,4 @@
-//! The tasks of a node, as the daemon runs them: each one carries out the rows that are due.
+//! The tasks of a node, as the daemon runs them: each one processes the rows that are due.
 
 use crate::{
     model::Violation,
@@ -182,7 +182,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Records that the relay is reachable, and makes everything due that waited for it.
+    /// Records that the relay is reachable, and makes the postponed rows due.
     pub(crate) async fn record_relay_contact(&mut self, node: usize) -> Result<(), Violation> {
         if !std::mem::take(&mut self.nodes[node].memory.is_relay_unreachable) {
             return Ok(());
@@ -261,7 +261,7 @@ impl Simulation {
                 self.connect(node, pairing, *invite, sealed).await
             }
             (Purpose::Connect { pairing, .. }, Response::Refused(_)) => {
-                self.give_up(pairing);
+                self.abandon_pairing(pairing);
                 Ok(())
             }
             // The user sees the error and tries again.
@@ -346,13 +346,13 @@ impl Simulation {
             }
             // A user whose clock is wrong tries again once it is right.
             Some(None) if self.has_large_jumps => {}
-            Some(None) => self.give_up(number),
+            Some(None) => self.abandon_pairing(number),
             None => {}
         }
         Ok(())
     }
 
-    pub(crate) async fn time_out(
+    pub(crate) async fn handle_timeout(
         &mut self,
         node: usize,
         generation: u32,
@@ -374,14 +374,14 @@ impl Simulation {
                 let memory = &mut self.nodes[node].memory;
                 let failures = memory.pull_failures;
                 memory.pull_failures += 1;
-                let pause = self.backoff(failures).min(RETRY_PAUSE_MAX);
+                let pause = self.backoff_ms(failures).min(RETRY_PAUSE_MAX);
                 self.wake(node, Task::Pull, pause);
                 Ok(())
             }
             Purpose::RelayJob { id, attempt } | Purpose::Rotate { id, attempt, .. } => {
                 let at = self
                     .node_now(node)
-                    .plus(std::time::Duration::from_millis(self.backoff(attempt)));
+                    .plus(std::time::Duration::from_millis(self.backoff_ms(attempt)));
                 if self
                     .commit(node, move |tx| relay_jobs::postpone(tx, id, at))
                     .await?
@@ -398,7 +398,7 @@ impl Simulation {
     async fn record_missing_response(&mut self, node: usize) -> Result<(), Violation> {
         let failures = self.nodes[node].memory.unanswered_submits;
         self.nodes[node].memory.unanswered_submits += 1;
-        let pause = self.backoff(failures).min(RETRY_PAUSE_MAX);
+        let pause = self.backoff_ms(failures).min(RETRY_PAUSE_MAX);
         let next_at = self
             .node_now(node)
             .plus(std::time::Duration::from_millis(pause));
@@ -414,17 +414,19 @@ impl Simulation {
         Ok(())
     }
 
-    fn backoff(&mut self, failures: u32) -> u64 {
+    fn backoff_ms(&mut self, failures: u32) -> u64 {
         time::millis(backoff::delay(failures + 1, self.random.next_u64()))
     }
 
     /// Returns whether the mailbox and prekeys of an invite have been published at the relay.
-    pub(crate) async fn is_published(
+    pub(crate) async fn is_mailbox_ready(
         &self,
         node: usize,
         subject: InviteId,
     ) -> Result<bool, Violation> {
-        self.read(node, move |tx| relay_jobs::is_published(tx, subject.into()))
-            .await
+        self.read(node, move |tx| {
+            relay_jobs::is_mailbox_ready(tx, subject.into())
+        })
+        .await
     }
 }

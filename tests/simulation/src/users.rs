@@ -3,6 +3,7 @@
 mod pairings;
 
 use crate::{
+    fault::Mutant,
     model::{PlannedConnection, Violation},
     random::Random,
     schedule::{DAY, HOUR, MINUTE, SECOND},
@@ -11,7 +12,7 @@ use crate::{
 use sealpost_e2ee::invite::Invite;
 use sealpost_node::{
     conversation,
-    outbox::{self, Draft},
+    outbox::{self, OutgoingMessage},
     store::{Tx, postings},
 };
 use sealpost_node_core::model::{Direction, InviteId, InviteKind, UserId};
@@ -46,13 +47,39 @@ impl Action {
     }
 }
 
+/// Probabilities, in a thousand, of the actions that end connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DisruptionRates {
+    /// A node blocks one of its connections.
+    pub(crate) blocked: u64,
+    /// A node's account is deleted.
+    pub(crate) deleted: u64,
+}
+
+impl DisruptionRates {
+    /// Returns the rates of a run. `NodeNeverExpiresMessages` only has an effect on messages whose
+    /// receipt cannot arrive any more.
+    pub(crate) const fn for_mutant(mutant: Option<Mutant>) -> Self {
+        match mutant {
+            Some(Mutant::NodeNeverExpiresMessages) => Self {
+                blocked: 900,
+                deleted: 900,
+            },
+            _ => Self {
+                blocked: 150,
+                deleted: 400,
+            },
+        }
+    }
+}
+
 /// Planned invite and its inviter.
 struct PlannedInvite {
     inviter: usize,
     kind: InviteKind,
     lifetime: Duration,
     auto_accept: bool,
-    /// The inviter rejects every request made with it.
+    /// Whether the inviter rejects every request made with it.
     is_rejected: bool,
     created: Option<(InviteId, Invite)>,
 }
@@ -81,8 +108,8 @@ impl PlannedInvite {
 /// Planned use of an invite.
 struct Pairing {
     invite: usize,
-    acceptor: usize,
-    /// The invite no longer exists, or its prekeys have expired.
+    invitee: usize,
+    /// Whether the invite cannot be used any more, because it is gone or its prekeys have expired.
     has_given_up: bool,
 }
 
@@ -104,25 +131,25 @@ impl Users {
         };
         for node in 1..nodes {
             let peer = random.index(node);
-            let (inviter, acceptor) = if random.happens(500) {
+            let (inviter, invitee) = if random.happens(500) {
                 (peer, node)
             } else {
                 (node, peer)
             };
-            users.plan_pairing(inviter, acceptor, nodes, random);
+            users.plan_pairing(inviter, invitee, nodes, random);
             if random.happens(300) {
-                users.plan_pairing(acceptor, inviter, nodes, random);
+                users.plan_pairing(invitee, inviter, nodes, random);
             }
         }
         users
     }
 
-    fn plan_pairing(&mut self, inviter: usize, acceptor: usize, nodes: usize, random: &mut Random) {
-        let address = self
+    fn plan_pairing(&mut self, inviter: usize, invitee: usize, nodes: usize, random: &mut Random) {
+        let contact_address = self
             .invites
             .iter()
             .position(|invite| invite.inviter == inviter && invite.kind == InviteKind::Contact);
-        let invite = address.unwrap_or_else(|| {
+        let invite = contact_address.unwrap_or_else(|| {
             let kind = if random.happens(400) {
                 InviteKind::Contact
             } else {
@@ -134,27 +161,28 @@ impl Users {
         });
         self.pairings.push(Pairing {
             invite,
-            acceptor,
+            invitee,
             has_given_up: false,
         });
         // Sometimes a user passes on a single-use invite.
-        let other = (0..nodes).find(|node| *node != inviter && *node != acceptor);
-        if let Some(acceptor) =
+        let other = (0..nodes).find(|node| *node != inviter && *node != invitee);
+        if let Some(invitee) =
             other.filter(|_| self.invites[invite].kind == InviteKind::Single && random.happens(400))
         {
             self.pairings.push(Pairing {
                 invite,
-                acceptor,
+                invitee,
                 has_given_up: false,
             });
         }
     }
 
     /// Generates the actions, each with its time.
-    pub(crate) fn actions(
+    pub(crate) fn generate_actions(
         &self,
         fault_phase: u64,
         nodes: usize,
+        rates: DisruptionRates,
         random: &mut Random,
     ) -> Vec<(u64, Action)> {
         let mut actions = Vec::new();
@@ -170,7 +198,7 @@ impl Users {
             for _ in 0..random.between(2, 7) {
                 actions.push((random.below(fault_phase), Action::SendMessage(node)));
             }
-            if random.happens(150) {
+            if random.happens(rates.blocked) {
                 actions.push((
                     random.between(fault_phase / 3, fault_phase),
                     Action::BlockConnection(node),
@@ -182,7 +210,7 @@ impl Users {
                 actions.push((random.below(fault_phase), Action::RevokeInvite(invite)));
             }
         }
-        if nodes > 2 && random.happens(400) {
+        if nodes > 2 && random.happens(rates.deleted) {
             actions.push((
                 random.between(fault_phase / 3, fault_phase),
                 Action::DeleteAccount(random.index(nodes)),
@@ -208,11 +236,11 @@ impl Users {
                 .created
                 .as_ref()
                 .map_or([0; 16], |(_, invite)| *invite.id().as_bytes());
-            let (inviter, acceptor, is_rejected) =
-                (planned.inviter, pairing.acceptor, planned.is_rejected);
+            let (inviter, invitee, is_rejected) =
+                (planned.inviter, pairing.invitee, planned.is_rejected);
             PlannedConnection {
                 inviter,
-                acceptor,
+                invitee,
                 invite,
                 is_rejected,
             }
@@ -222,24 +250,24 @@ impl Users {
 }
 
 impl Simulation {
-    pub(crate) async fn perform(&mut self, action: Action) -> Result<(), Violation> {
-        let again = match action {
-            Action::CreateInvite(invite) => self.invite(invite).await?,
+    pub(crate) async fn perform_action(&mut self, action: Action) -> Result<(), Violation> {
+        let repeat_after = match action {
+            Action::CreateInvite(invite) => self.create_invite(invite).await?,
             Action::UseInvite(pairing) => self.use_invite(pairing).await?,
             Action::AnswerRequests(node) => self.answer_requests(node).await?,
-            Action::SendMessage(node) => self.send(node).await?,
+            Action::SendMessage(node) => self.send_message(node).await?,
             Action::ReadMessages(node) => self.read_messages(node).await?,
-            Action::RevokeInvite(invite) => self.revoke(invite).await?,
-            Action::BlockConnection(node) => self.block(node).await?,
+            Action::RevokeInvite(invite) => self.revoke_invite(invite).await?,
+            Action::BlockConnection(node) => self.block_connection(node).await?,
             Action::DeleteAccount(node) => self.delete_account(node).await?,
         };
-        if let Some(after) = again {
+        if let Some(after) = repeat_after {
             self.schedule.add(after, Event::UserAction(action));
         }
         Ok(())
     }
 
-    async fn send(&mut self, node: usize) -> Result<Option<u64>, Violation> {
+    async fn send_message(&mut self, node: usize) -> Result<Option<u64>, Violation> {
         let ready: Vec<_> = self
             .model
             .connections(node)
@@ -260,13 +288,13 @@ impl Simulation {
             .into_iter()
             .enumerate()
             .filter(|(at, _)| to_all || *at == one)
-            .map(|(_, (name, _))| name)
+            .map(|(_, (id, _))| id)
             .collect();
         self.users.messages_written += 1;
         let text = format!("text {}", self.users.messages_written);
         self.model.record_intent(node, &to, &text);
         self.log(&format!("node-{node} sends {text:?} to {to:?}"));
-        let draft = Draft {
+        let outgoing = OutgoingMessage {
             to,
             content: text,
             attachments: Vec::new(),
@@ -277,7 +305,7 @@ impl Simulation {
         };
         let identity = self.identity(node);
         let job = move |tx: &mut Tx<'_>| {
-            outbox::send(tx, &identity, &draft, limits::MESSAGE_FILES_BYTES_MAX)
+            outbox::send(tx, &identity, &outgoing, limits::MESSAGE_FILES_BYTES_MAX)
         };
         if self.commit(node, job).await?.is_some() {
             self.wake_all(node);

@@ -35,9 +35,9 @@ impl fmt::Display for Request {
             Self::Pull => f.write_str("pull"),
             Self::Acknowledge(results) => write!(
                 f,
-                "acknowledge {} of lease {}",
+                "acknowledge {} of fence {}",
                 results.results.len(),
-                results.lease
+                results.fence
             ),
             Self::OpenMailbox(mailbox, _) => write!(f, "open {mailbox}"),
             Self::CloseMailbox(mailbox) => write!(f, "close {mailbox}"),

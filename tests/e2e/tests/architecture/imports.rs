@@ -53,7 +53,7 @@ const LAYERS: [(&str, &[&[&str]]); 2] = [
     ),
 ];
 
-/// Which modules import which, with one place for each edge.
+/// Which modules import which, with one file for each import.
 type Imports = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Collects the modules that one file imports from.
@@ -62,13 +62,13 @@ struct Collector<'a> {
     /// The path of the module that is being visited: the file's own, then inline modules.
     path: Vec<String>,
     /// Items that the crate root re-exports, with the module that declares each.
-    facade: &'a BTreeMap<String, String>,
+    root_exports: &'a BTreeMap<String, String>,
     found: BTreeSet<String>,
 }
 
 impl Collector<'_> {
-    /// Notes a path such as `crate::store::Store` or `super::keys`.
-    fn note(&mut self, segments: &[String]) {
+    /// Records a path such as `crate::store::Store` or `super::keys`.
+    fn record_path(&mut self, segments: &[String]) {
         let mut absolute = match segments.first().map(String::as_str) {
             Some("crate") => Vec::new(),
             Some("super" | "self") => self.path.clone(),
@@ -84,37 +84,37 @@ impl Collector<'_> {
             }
         }
         if let Some(first) = absolute.first() {
-            let target = self.facade.get(first).unwrap_or(first);
+            let target = self.root_exports.get(first).unwrap_or(first);
             self.found.insert(target.clone());
         }
     }
 
-    fn note_tree(&mut self, tree: &UseTree, prefix: &mut Vec<String>) {
+    fn record_tree(&mut self, tree: &UseTree, prefix: &mut Vec<String>) {
         match tree {
             UseTree::Path(path) => {
                 prefix.push(path.ident.to_string());
-                self.note_tree(&path.tree, prefix);
+                self.record_tree(&path.tree, prefix);
                 prefix.pop();
             }
             UseTree::Group(group) => {
                 for tree in &group.items {
-                    self.note_tree(tree, prefix);
+                    self.record_tree(tree, prefix);
                 }
             }
-            UseTree::Name(name) => self.note_leaf(prefix, &name.ident.to_string()),
-            UseTree::Rename(rename) => self.note_leaf(prefix, &rename.ident.to_string()),
-            UseTree::Glob(_) => self.note(prefix),
+            UseTree::Name(name) => self.record_leaf(prefix, &name.ident.to_string()),
+            UseTree::Rename(rename) => self.record_leaf(prefix, &rename.ident.to_string()),
+            UseTree::Glob(_) => self.record_path(prefix),
         }
     }
 
-    fn note_leaf(&mut self, prefix: &[String], leaf: &str) {
+    fn record_leaf(&mut self, prefix: &[String], leaf: &str) {
         let mut path = prefix.to_vec();
         path.push(leaf.to_owned());
-        self.note(&path);
+        self.record_path(&path);
     }
 
-    /// Notes paths inside a macro call, which the parser leaves as tokens.
-    fn note_tokens(&mut self, tokens: TokenStream) {
+    /// Records paths inside a macro call, which the parser leaves as tokens.
+    fn record_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
         for token in tokens {
@@ -125,23 +125,23 @@ impl Collector<'_> {
                     colons = 0;
                 }
                 other => {
-                    self.note(&path);
+                    self.record_path(&path);
                     (path, colons) = (Vec::new(), 0);
                     match other {
                         TokenTree::Ident(ident) => path.push(ident.to_string()),
-                        TokenTree::Group(group) => self.note_tokens(group.stream()),
+                        TokenTree::Group(group) => self.record_tokens(group.stream()),
                         TokenTree::Punct(_) | TokenTree::Literal(_) => {}
                     }
                 }
             }
         }
-        self.note(&path);
+        self.record_path(&path);
     }
 }
 
 impl<'ast> Visit<'ast> for Collector<'_> {
     fn visit_item(&mut self, item: &'ast Item) {
-        if attributes(item).is_some_and(is_test_only) {
+        if item_attributes(item).is_some_and(is_test_only) {
             return;
         }
         if let Item::Mod(module) = item {
@@ -160,7 +160,7 @@ impl<'ast> Visit<'ast> for Collector<'_> {
     }
 
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
-        self.note_tree(&item.tree, &mut Vec::new());
+        self.record_tree(&item.tree, &mut Vec::new());
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
@@ -170,18 +170,18 @@ impl<'ast> Visit<'ast> for Collector<'_> {
             .map(|segment| segment.ident.to_string())
             .collect();
         if segments.len() > 1 {
-            self.note(&segments);
+            self.record_path(&segments);
         }
         visit::visit_path(self, path);
     }
 
     fn visit_macro(&mut self, call: &'ast Macro) {
-        self.note_tokens(call.tokens.clone());
+        self.record_tokens(call.tokens.clone());
         visit::visit_macro(self, call);
     }
 }
 
-fn attributes(item: &Item) -> Option<&[syn::Attribute]> {
+fn item_attributes(item: &Item) -> Option<&[syn::Attribute]> {
     Some(match item {
         Item::Const(item) => &item.attrs,
         Item::Enum(item) => &item.attrs,
@@ -198,8 +198,8 @@ fn attributes(item: &Item) -> Option<&[syn::Attribute]> {
     })
 }
 
-/// What the crate root re-exports, by name, with the module that declares it.
-fn facade(root: &Module) -> BTreeMap<String, String> {
+/// Returns the names that the crate root re-exports, with the module that declares each.
+fn find_root_exports(root: &Module) -> BTreeMap<String, String> {
     fn collect(tree: &UseTree, module: Option<&str>, found: &mut BTreeMap<String, String>) {
         match (tree, module) {
             (UseTree::Path(path), None) if path.ident == "crate" || path.ident == "self" => {
@@ -232,12 +232,12 @@ fn facade(root: &Module) -> BTreeMap<String, String> {
     found
 }
 
-/// The imports between the top-level modules of a crate.
-fn imports(directory: &str) -> anyhow::Result<Imports> {
+/// Returns the imports between the top-level modules of a crate.
+fn load_imports(directory: &str) -> anyhow::Result<Imports> {
     let source = workspace_root().join(directory).join("src");
     let modules = load_modules(&source.join("lib.rs"))?;
-    let root = modules.last().context("a crate has a root")?;
-    let facade = facade(root);
+    let root = modules.last().context("the crate has no root")?;
+    let root_exports = find_root_exports(root);
     let names: BTreeSet<_> = modules
         .iter()
         .filter_map(|module| module.path.first().cloned())
@@ -253,19 +253,19 @@ fn imports(directory: &str) -> anyhow::Result<Imports> {
         let mut collector = Collector {
             module,
             path: module.path.clone(),
-            facade: &facade,
+            root_exports: &root_exports,
             found: BTreeSet::new(),
         };
         collector.visit_file(&module.syntax);
         let file = collector.module.file.strip_prefix(&source)?;
         for target in collector.found {
             if target != *importer && names.contains(&target) {
-                let place = file.display().to_string();
+                let file = file.display().to_string();
                 imports
                     .entry(importer.clone())
                     .or_default()
                     .entry(target)
-                    .or_insert(place);
+                    .or_insert(file);
             }
         }
     }
@@ -303,7 +303,7 @@ fn find_cycle(imports: &Imports) -> Option<Vec<&str>> {
 }
 
 /// Lists each import along a cycle with the file that contains it.
-fn describe(imports: &Imports, cycle: &[&str]) -> String {
+fn describe_cycle(imports: &Imports, cycle: &[&str]) -> String {
     let edges = cycle
         .iter()
         .zip(cycle.iter().cycle().skip(1))
@@ -317,10 +317,10 @@ fn describe(imports: &Imports, cycle: &[&str]) -> String {
 fn imports_form_no_cycle() -> anyhow::Result<()> {
     let mut cycles = Vec::new();
     for directory in CRATES {
-        let imports = imports(directory)?;
+        let imports = load_imports(directory)?;
         cycles.extend(
             find_cycle(&imports)
-                .map(|cycle| format!("{directory}: {}", describe(&imports, &cycle))),
+                .map(|cycle| format!("{directory}: {}", describe_cycle(&imports, &cycle))),
         );
     }
     ensure!(
@@ -333,17 +333,17 @@ fn imports_form_no_cycle() -> anyhow::Result<()> {
 
 #[test]
 fn programs_import_lower_layers_only() -> anyhow::Result<()> {
-    for (folder, layers) in LAYERS {
+    for (package, layers) in LAYERS {
         // Modules that are not listed are in the lowest layer.
         let layer_of = |module: &str| {
             let layer = layers.iter().position(|layer| layer.contains(&module));
             layer.unwrap_or(layers.len())
         };
-        for (importer, targets) in imports(folder)? {
+        for (importer, targets) in load_imports(package)? {
             for (target, file) in targets {
                 ensure!(
                     layer_of(&importer) <= layer_of(&target),
-                    "{folder}: {importer} imports {target} from a higher layer ({file})"
+                    "{package}: {importer} imports {target} from a higher layer ({file})"
                 );
             }
         }
@@ -352,7 +352,7 @@ fn programs_import_lower_layers_only() -> anyhow::Result<()> {
 }
 
 #[test]
-fn a_cycle_is_found() {
+fn import_cycle_is_found() {
     let edge = |target: &str| BTreeMap::from([(target.to_owned(), "file.rs".to_owned())]);
     let imports = Imports::from([
         ("a".to_owned(), edge("b")),
@@ -361,7 +361,7 @@ fn a_cycle_is_found() {
     ]);
     assert_eq!(find_cycle(&imports), Some(vec!["b", "c"]));
     assert_eq!(
-        describe(&imports, &["b", "c"]),
+        describe_cycle(&imports, &["b", "c"]),
         "b -> c (file.rs), c -> b (file.rs)"
     );
 }

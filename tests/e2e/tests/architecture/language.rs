@@ -100,7 +100,7 @@ const WORDS: &[&str] = &[
     "unbelieved",
 ];
 
-/// Phrases that no text may contain, as regular words: `*` stands for any letters.
+/// Phrases that no text may contain; `*` at the end of a word stands for any letters.
 const PHRASES: &[&str] = &[
     "a road",
     "the road",
@@ -146,16 +146,16 @@ const PHRASES: &[&str] = &[
     "the wish that",
 ];
 
-/// A declared name and where it stands.
+/// Declared name with its location.
 struct Name {
     name: String,
-    place: String,
+    location: String,
 }
 
-/// A text that people read, and where it stands.
+/// Text that people read, with its location.
 struct Text {
     text: String,
-    place: String,
+    location: String,
 }
 
 /// Collects the names that one file declares, and its texts.
@@ -168,28 +168,28 @@ struct Collector<'a> {
 }
 
 impl Collector<'_> {
-    fn place(&self, span: Span) -> String {
+    fn location(&self, span: Span) -> String {
         format!("{}:{}", self.file, span.start().line)
     }
 
     fn declare(&mut self, ident: &syn::Ident) {
         let name = ident.to_string();
         let name = name.trim_start_matches("r#").to_owned();
-        let place = self.place(ident.span());
-        self.names.push(Name { name, place });
+        let location = self.location(ident.span());
+        self.names.push(Name { name, location });
     }
 
-    /// Notes doc comments, and the names that serde gives to fields.
+    /// Records doc comments, and the names that serde gives to fields.
     fn read_attributes(&mut self, attributes: &[Attribute]) {
         for attribute in attributes {
-            let place = self.place(attribute.pound_token.span);
+            let location = self.location(attribute.pound_token.span);
             if let Meta::NameValue(pair) = &attribute.meta
                 && pair.path.is_ident("doc")
                 && let syn::Expr::Lit(value) = &pair.value
                 && let Lit::Str(text) = &value.lit
             {
                 let text = text.value();
-                self.texts.push(Text { text, place });
+                self.texts.push(Text { text, location });
             } else if attribute.path().is_ident("serde") {
                 let _ = attribute.parse_nested_meta(|meta| {
                     let is_name = meta.path.is_ident("rename") || meta.path.is_ident("alias");
@@ -197,8 +197,8 @@ impl Collector<'_> {
                         && let Ok(Lit::Str(name)) = value.parse()
                         && is_name
                     {
-                        let (name, place) = (name.value(), place.clone());
-                        self.names.push(Name { name, place });
+                        let (name, location) = (name.value(), location.clone());
+                        self.names.push(Name { name, location });
                     }
                     Ok(())
                 });
@@ -260,8 +260,8 @@ impl<'ast> Visit<'ast> for Collector<'_> {
 
     fn visit_lit_str(&mut self, literal: &'ast syn::LitStr) {
         if self.reads_literals {
-            let (text, place) = (literal.value(), self.place(literal.span()));
-            self.texts.push(Text { text, place });
+            let (text, location) = (literal.value(), self.location(literal.span()));
+            self.texts.push(Text { text, location });
         }
     }
 
@@ -278,7 +278,7 @@ impl<'ast> Visit<'ast> for Collector<'_> {
 }
 
 /// Splits a name into lower-case words: `TakeIn`, `take_in` and `take-in` give the same.
-fn words(name: &str) -> Vec<String> {
+fn split_words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut previous_is_lower = false;
     for letter in name.chars() {
@@ -298,7 +298,7 @@ fn words(name: &str) -> Vec<String> {
 
 /// Returns the entry of the lists that a name matches.
 fn name_problem(name: &str) -> Option<String> {
-    let words = words(name);
+    let words = split_words(name);
     let joined = words.concat();
     let exact = NAMES.contains(&joined.as_str()).then_some(joined);
     exact.or_else(|| {
@@ -322,19 +322,19 @@ fn text_problem(text: &str) -> Option<&'static str> {
             window
                 .iter()
                 .zip(&phrase)
-                .all(|(word, wanted)| matches(word, wanted))
+                .all(|(word, wanted)| word_matches(word, wanted))
         })
     })
 }
 
-fn matches(word: &str, wanted: &str) -> bool {
+fn word_matches(word: &str, wanted: &str) -> bool {
     match wanted.strip_suffix('*') {
         Some(stem) => word.starts_with(stem),
         None => word == wanted,
     }
 }
 
-/// Columns, tables and indices that a migration declares.
+/// Returns the columns, tables, views and indices that a migration declares.
 fn sql_names(sql: &str) -> impl Iterator<Item = (usize, &str)> {
     sql.lines().enumerate().filter_map(|(index, line)| {
         let line = line.trim_start();
@@ -354,7 +354,7 @@ fn sql_names(sql: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-fn relative(file: &Path) -> String {
+fn relative_path(file: &Path) -> String {
     let root = workspace_root();
     file.strip_prefix(&root)
         .unwrap_or(file)
@@ -368,10 +368,10 @@ fn is_test_source(file: &str) -> bool {
 }
 
 /// Reads all Rust files of the workspace.
-fn collect() -> anyhow::Result<(Vec<Name>, Vec<Text>)> {
+fn collect_names_and_texts() -> anyhow::Result<(Vec<Name>, Vec<Text>)> {
     let (mut names, mut texts) = (Vec::new(), Vec::new());
     for path in find_files(&workspace_root(), &["rs"])? {
-        let file = relative(&path);
+        let file = relative_path(&path);
         if file.ends_with("architecture/language.rs") {
             continue;
         }
@@ -386,17 +386,17 @@ fn collect() -> anyhow::Result<(Vec<Name>, Vec<Text>)> {
         texts.extend(collector.texts);
     }
     for path in find_files(&workspace_root(), &["sql"])? {
-        let (sql, file) = (fs::read_to_string(&path)?, relative(&path));
+        let (sql, file) = (fs::read_to_string(&path)?, relative_path(&path));
         names.extend(sql_names(&sql).map(|(line, name)| Name {
             name: name.to_owned(),
-            place: format!("{file}:{line}"),
+            location: format!("{file}:{line}"),
         }));
     }
     for path in find_files(&workspace_root(), &["md"])? {
-        let (text, file) = (fs::read_to_string(&path)?, relative(&path));
+        let (text, file) = (fs::read_to_string(&path)?, relative_path(&path));
         texts.extend(text.lines().enumerate().map(|(index, line)| Text {
             text: line.to_owned(),
-            place: format!("{file}:{}", index + 1),
+            location: format!("{file}:{}", index + 1),
         }));
     }
     Ok((names, texts))
@@ -404,21 +404,21 @@ fn collect() -> anyhow::Result<(Vec<Name>, Vec<Text>)> {
 
 #[test]
 fn names_and_texts_are_plain_english() -> anyhow::Result<()> {
-    let (names, texts) = collect()?;
+    let (names, texts) = collect_names_and_texts()?;
     ensure!(
         names.len() > 5_000 && texts.len() > 5_000,
         "too little was read"
     );
-    let is_wire_name = |Name { name, place }: &&Name| {
-        let file = place.split(':').next().unwrap_or_default();
+    let is_wire_name = |Name { name, location }: &&Name| {
+        let file = location.split(':').next().unwrap_or_default();
         WIRE_NAMES.contains(&(file, name))
     };
     let checked = names.iter().filter(|name| !is_wire_name(name));
-    let in_names = checked.filter_map(|Name { name, place }| {
-        name_problem(name).map(|problem| format!("{place}: the name {name} ({problem})"))
+    let in_names = checked.filter_map(|Name { name, location }| {
+        name_problem(name).map(|problem| format!("{location}: the name {name} ({problem})"))
     });
-    let in_texts = texts.iter().filter_map(|Text { text, place }| {
-        text_problem(text).map(|phrase| format!("{place}: \"{phrase}\" in: {}", text.trim()))
+    let in_texts = texts.iter().filter_map(|Text { text, location }| {
+        text_problem(text).map(|phrase| format!("{location}: \"{phrase}\" in: {}", text.trim()))
     });
     let problems: BTreeSet<_> = in_names.chain(in_texts).collect();
     let listed: Vec<_> = problems.into_iter().collect();

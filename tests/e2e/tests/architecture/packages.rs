@@ -5,7 +5,7 @@ use anyhow::{Context as _, ensure};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, NodeDep, Package, PackageId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Which workspace packages each package may depend on in what it ships.
+/// Workspace packages that each package may depend on, except for development.
 const PACKAGES: &[(&str, &[&str])] = &[
     ("sealpost-proto", &[]),
     ("sealpost-e2ee", &["sealpost-proto"]),
@@ -59,7 +59,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Layers 0 to 2, which decide and perform no I/O.
+/// Layers 0 to 2, which hold rules and perform no I/O.
 const PURE: [&str; 5] = [
     "sealpost-proto",
     "sealpost-e2ee",
@@ -68,9 +68,9 @@ const PURE: [&str; 5] = [
     "sealpost-node-core",
 ];
 
-/// Crates that await, store, log or use the network. A pure package must not reach them, directly
-/// or indirectly.
-const EDGES: [&str; 6] = [
+/// Crates for asynchronous tasks, storage, logging or the network. A pure package must not depend
+/// on them, directly or indirectly.
+const IO_CRATES: [&str; 6] = [
     "tokio",
     "reqwest",
     "hyper",
@@ -81,7 +81,8 @@ const EDGES: [&str; 6] = [
 
 /// Sources of randomness and time that a pure package must not depend on directly. (Some of its
 /// dependencies do: ring, for example, for key generation that is never called here.)
-const SOURCES: [&str; 6] = ["getrandom", "rand", "uuid", "time", "chrono", "fastrand"];
+const ENTROPY_AND_TIME_CRATES: [&str; 6] =
+    ["getrandom", "rand", "uuid", "time", "chrono", "fastrand"];
 
 /// Licences that may be linked into the binaries; `deny.toml` has the same list.
 const LICENCES: [&str; 13] = [
@@ -120,7 +121,7 @@ const DUPLICATES: [&str; 8] = [
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 const DENY: &str = include_str!("../../../../deny.toml");
 
-fn metadata() -> anyhow::Result<Metadata> {
+fn load_metadata() -> anyhow::Result<Metadata> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
     let options = ["--locked", "--filter-platform", "x86_64-unknown-linux-gnu"];
     Ok(MetadataCommand::new()
@@ -144,7 +145,7 @@ fn is_normal(dependency: &NodeDep) -> bool {
         .any(|kind| kind.kind == DependencyKind::Normal)
 }
 
-/// Returns the packages that a package ships directly.
+/// Returns the direct dependencies of a package, except for development.
 fn direct_dependencies<'a>(
     metadata: &'a Metadata,
     id: &PackageId,
@@ -166,7 +167,7 @@ fn direct_dependencies<'a>(
         .collect())
 }
 
-/// Returns the names of all packages that a package ships, directly or indirectly.
+/// Returns the names of all dependencies of a package, except for development.
 fn all_dependencies<'a>(
     metadata: &'a Metadata,
     id: &PackageId,
@@ -195,12 +196,12 @@ fn is_accepted(expression: &str) -> bool {
 
 #[test]
 fn packages_are_named_after_their_directories() -> anyhow::Result<()> {
-    for package in metadata()?.workspace_packages() {
+    for package in load_metadata()?.workspace_packages() {
         let directory = package
             .manifest_path
             .parent()
             .and_then(|directory| directory.file_name())
-            .context("a manifest has a directory")?;
+            .context("the manifest has no directory")?;
         assert_eq!(package.name.as_str(), format!("sealpost-{directory}"));
     }
     Ok(())
@@ -208,7 +209,7 @@ fn packages_are_named_after_their_directories() -> anyhow::Result<()> {
 
 #[test]
 fn packages_depend_on_lower_layers_only() -> anyhow::Result<()> {
-    let metadata = metadata()?;
+    let metadata = load_metadata()?;
     let mut packages = workspace(&metadata);
     for (name, allowed) in PACKAGES {
         let package = packages
@@ -233,7 +234,7 @@ fn packages_depend_on_lower_layers_only() -> anyhow::Result<()> {
 
 #[test]
 fn relay_cannot_reach_the_encryption() -> anyhow::Result<()> {
-    let metadata = metadata()?;
+    let metadata = load_metadata()?;
     let relay = workspace(&metadata)["sealpost-relay"];
     let reached = all_dependencies(&metadata, &relay.id)?;
     for forbidden in [
@@ -252,7 +253,7 @@ fn relay_cannot_reach_the_encryption() -> anyhow::Result<()> {
 
 #[test]
 fn relay_and_node_are_independent() -> anyhow::Result<()> {
-    let metadata = metadata()?;
+    let metadata = load_metadata()?;
     let workspace = workspace(&metadata);
     for (one, other) in [
         ("sealpost-relay", "sealpost-node"),
@@ -265,20 +266,20 @@ fn relay_and_node_are_independent() -> anyhow::Result<()> {
 
 #[test]
 fn pure_packages_perform_no_io() -> anyhow::Result<()> {
-    let metadata = metadata()?;
+    let metadata = load_metadata()?;
     let workspace = workspace(&metadata);
     for name in PURE {
         let id = &workspace[name].id;
         let reached = all_dependencies(&metadata, id)?;
-        let edges: Vec<_> = EDGES
+        let io_crates: Vec<_> = IO_CRATES
             .iter()
-            .filter(|edge| reached.contains(*edge))
+            .filter(|name| reached.contains(*name))
             .collect();
-        assert!(edges.is_empty(), "{name} reaches {edges:?}");
+        assert!(io_crates.is_empty(), "{name} reaches {io_crates:?}");
         for dependency in direct_dependencies(&metadata, id)? {
             let dependency = dependency.name.as_str();
             assert!(
-                !SOURCES.contains(&dependency),
+                !ENTROPY_AND_TIME_CRATES.contains(&dependency),
                 "{name} must not depend on {dependency}"
             );
         }
@@ -288,7 +289,7 @@ fn pure_packages_perform_no_io() -> anyhow::Result<()> {
 
 #[test]
 fn licences_are_accepted() -> anyhow::Result<()> {
-    for package in metadata()?.packages {
+    for package in load_metadata()?.packages {
         let name = package.name.as_str();
         let licence = package
             .license
@@ -319,14 +320,14 @@ fn licence_expressions_are_evaluated() {
 
 #[test]
 fn dependencies_come_from_crates_io() -> anyhow::Result<()> {
-    for package in metadata()?.packages {
+    for package in load_metadata()?.packages {
         let is_ours = package.source.is_none() && package.name.starts_with("sealpost-");
         let is_released = package
             .source
             .is_some_and(|source| source.repr == CRATES_IO);
         ensure!(
             is_ours || is_released,
-            "{} has another source",
+            "{} does not come from crates.io",
             package.name
         );
     }
@@ -334,8 +335,8 @@ fn dependencies_come_from_crates_io() -> anyhow::Result<()> {
 }
 
 #[test]
-fn one_version_of_each_dependency() -> anyhow::Result<()> {
-    let metadata = metadata()?;
+fn each_dependency_has_one_version() -> anyhow::Result<()> {
+    let metadata = load_metadata()?;
     let graph = metadata.resolve.context("cargo metadata has no graph")?;
     let mut versions: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for node in &graph.nodes {

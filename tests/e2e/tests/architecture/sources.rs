@@ -7,7 +7,7 @@ use std::{
 };
 use syn::{Attribute, Item, ItemMod};
 
-/// The root of the workspace.
+/// Returns the root of the workspace.
 pub(crate) fn workspace_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -25,12 +25,12 @@ pub(crate) fn load_modules(crate_root: &Path) -> anyhow::Result<Vec<Module>> {
     let mut modules = Vec::new();
     let directory = crate_root
         .parent()
-        .context("a crate root has a directory")?;
+        .context("the crate root has no directory")?;
     load(crate_root, directory, &mut Vec::new(), &mut modules)?;
     Ok(modules)
 }
 
-/// Whether an item is compiled for tests only.
+/// Returns whether an item is compiled for tests only.
 pub(crate) fn is_test_only(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("test")
@@ -84,8 +84,8 @@ pub(crate) fn parse(file: &Path) -> anyhow::Result<syn::File> {
     syn::parse_file(&text).with_context(|| format!("parsing {}", file.display()))
 }
 
-/// All files below a directory with one of the given extensions, without build output and hidden
-/// directories.
+/// Returns all files below a directory with one of the given extensions, without build output and
+/// hidden directories.
 pub(crate) fn find_files(directory: &Path, extensions: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut pending = vec![directory.to_owned()];

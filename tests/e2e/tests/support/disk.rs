@@ -8,8 +8,8 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Block of zeros that fills the disk.
-const BLOCK: [u8; 4_096] = [0; 4_096];
+/// Block of zeros with which the disk is filled.
+const ZEROS: [u8; 4_096] = [0; 4_096];
 
 /// Mounted tmpfs, unmounted when dropped.
 pub(crate) struct SmallDisk {
@@ -32,7 +32,8 @@ impl SmallDisk {
         let why = String::from_utf8_lossy(&mounted.stderr);
         writeln!(
             stderr(),
-            "NOT TESTED: full disks, because only root can mount ({})",
+            "NOT TESTED: full disks, because mounting a file system failed ({}); run the tests as \
+             root",
             why.trim()
         )?;
         Ok(None)
@@ -50,7 +51,7 @@ impl SmallDisk {
     pub(crate) fn fill(&self) -> anyhow::Result<()> {
         let mut ballast = File::create(self.ballast())?;
         loop {
-            match ballast.write_all(&BLOCK) {
+            match ballast.write_all(&ZEROS) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
                 Err(error) => return Err(error.into()),

@@ -15,8 +15,8 @@ use tokio::{
     sync::watch,
 };
 
-/// Start and end of the request line for a part, and its maximum length.
-const PATH: &[u8] = b" /v1/blobs/";
+/// Path prefix and end of the request line for a part, and its maximum length.
+const PATH_PREFIX: &[u8] = b" /v1/blobs/";
 const LINE_END: &[u8] = b" HTTP/1.1\r\n";
 const LINE_BYTES_MAX: usize = 256;
 
@@ -30,7 +30,7 @@ pub(crate) struct Proxy {
 struct ProxyState {
     relay: SocketAddr,
     /// Bytes forwarded in both directions.
-    passed: watch::Sender<u64>,
+    forwarded_bytes: watch::Sender<u64>,
     /// Number of times that all connections were cut.
     cuts: watch::Sender<u32>,
     recorded: Mutex<Recorded>,
@@ -40,39 +40,39 @@ struct ProxyState {
 struct Recorded {
     /// The next cuts, in forwarded bytes.
     cut_points: BTreeSet<u64>,
-    puts: Parts,
-    gets: Parts,
+    uploads: PartRequests,
+    downloads: PartRequests,
 }
 
 /// Number of requests for each part.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Parts(BTreeMap<String, usize>);
+pub(crate) struct PartRequests(BTreeMap<String, usize>);
 
-impl Parts {
+impl PartRequests {
     /// Returns the number of different parts.
-    pub(crate) fn distinct(&self) -> usize {
+    pub(crate) fn distinct_parts(&self) -> usize {
         self.0.len()
     }
 
     /// Returns the number of repeated requests.
-    pub(crate) fn repeats(&self) -> usize {
-        self.0.values().map(|times| times - 1).sum()
+    pub(crate) fn repeated_requests(&self) -> usize {
+        self.0.values().map(|count| count - 1).sum()
     }
 }
 
 impl Proxy {
     /// Starts a proxy to a relay.
-    pub(crate) async fn to(relay: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn start(relay: &str) -> anyhow::Result<Self> {
         let relay = relay
             .strip_prefix("http://")
-            .context("an origin")?
+            .context("the relay is not at an http origin")?
             .parse()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, reserve_port()?));
         let listener = TcpListener::bind(address).await?;
-        let (passed, cuts) = (watch::channel(0).0, watch::channel(0).0);
+        let (forwarded_bytes, cuts) = (watch::channel(0).0, watch::channel(0).0);
         let state = Arc::new(ProxyState {
             relay,
-            passed,
+            forwarded_bytes,
             cuts,
             recorded: Mutex::default(),
         });
@@ -90,39 +90,39 @@ impl Proxy {
     }
 
     /// Returns the bytes forwarded so far.
-    pub(crate) fn passed(&self) -> u64 {
-        *self.state.passed.borrow()
+    pub(crate) fn forwarded_bytes(&self) -> u64 {
+        *self.state.forwarded_bytes.borrow()
     }
 
     /// Cuts all connections once at each of these numbers of forwarded bytes.
-    pub(crate) fn cut_at(&self, cut_points: impl IntoIterator<Item = u64>) {
+    pub(crate) fn schedule_cuts(&self, cut_points: impl IntoIterator<Item = u64>) {
         self.state.recorded().cut_points.extend(cut_points);
     }
 
     /// Returns the number of cuts.
-    pub(crate) fn cuts(&self) -> u32 {
+    pub(crate) fn cut_count(&self) -> u32 {
         *self.state.cuts.borrow()
     }
 
     /// Waits until the given number of bytes has been forwarded.
-    pub(crate) async fn has_passed(&self, bytes: u64) {
-        // The sender exists as long as this proxy.
+    pub(crate) async fn wait_until_forwarded(&self, bytes: u64) {
+        // The channel stays open as long as this proxy exists.
         let _ = self
             .state
-            .passed
+            .forwarded_bytes
             .subscribe()
-            .wait_for(|passed| *passed >= bytes)
+            .wait_for(|forwarded| *forwarded >= bytes)
             .await;
     }
 
-    /// Returns the parts that nodes have uploaded.
-    pub(crate) fn puts(&self) -> Parts {
-        self.state.recorded().puts.clone()
+    /// Returns the upload requests of nodes, by part.
+    pub(crate) fn uploads(&self) -> PartRequests {
+        self.state.recorded().uploads.clone()
     }
 
-    /// Returns the parts that nodes have downloaded.
-    pub(crate) fn gets(&self) -> Parts {
-        self.state.recorded().gets.clone()
+    /// Returns the download requests of nodes, by part.
+    pub(crate) fn downloads(&self) -> PartRequests {
+        self.state.recorded().downloads.clone()
     }
 }
 
@@ -166,7 +166,7 @@ impl ProxyState {
         &self,
         mut from: impl AsyncRead + Unpin,
         mut to: impl AsyncWrite + Unpin,
-        mut lines: Option<RequestScanner>,
+        mut scanner: Option<RequestScanner>,
     ) -> anyhow::Result<()> {
         let mut piece = vec![0; 64 * 1024];
         loop {
@@ -174,8 +174,8 @@ impl ProxyState {
             if read == 0 {
                 return Ok(());
             }
-            if let Some(lines) = &mut lines {
-                lines.scan(&piece[..read], &mut self.recorded());
+            if let Some(scanner) = &mut scanner {
+                scanner.scan(&piece[..read], &mut self.recorded());
             }
             self.count_bytes(read as u64);
             to.write_all(&piece[..read]).await?;
@@ -183,17 +183,17 @@ impl ProxyState {
     }
 
     fn count_bytes(&self, bytes: u64) {
-        let mut passed = 0;
-        self.passed.send_modify(|sum| {
+        let mut total = 0;
+        self.forwarded_bytes.send_modify(|sum| {
             *sum += bytes;
-            passed = *sum;
+            total = *sum;
         });
-        let is_cut = {
+        let reaches_cut_point = {
             let mut recorded = self.recorded();
-            let beyond = recorded.cut_points.split_off(&(passed + 1));
-            !std::mem::replace(&mut recorded.cut_points, beyond).is_empty()
+            let remaining = recorded.cut_points.split_off(&(total + 1));
+            !std::mem::replace(&mut recorded.cut_points, remaining).is_empty()
         };
-        if is_cut {
+        if reaches_cut_point {
             self.cut();
         }
     }
@@ -215,11 +215,11 @@ struct RequestScanner(Vec<u8>);
 impl RequestScanner {
     fn scan(&mut self, piece: &[u8], recorded: &mut Recorded) {
         self.0.extend_from_slice(piece);
-        let mut seen = 0;
+        let mut scanned = 0;
         for end in memmem::find_iter(&self.0, LINE_END) {
-            let line = &self.0[seen.max(end.saturating_sub(LINE_BYTES_MAX))..end];
-            seen = end + LINE_END.len();
-            let Some(path) = memmem::rfind(line, PATH) else {
+            let line = &self.0[scanned.max(end.saturating_sub(LINE_BYTES_MAX))..end];
+            scanned = end + LINE_END.len();
+            let Some(path) = memmem::rfind(line, PATH_PREFIX) else {
                 continue;
             };
             let (before, part) = line.split_at(path);
@@ -230,13 +230,13 @@ impl RequestScanner {
                 continue;
             };
             let parts = if before.ends_with(b"PUT") {
-                &mut recorded.puts
+                &mut recorded.uploads
             } else {
-                &mut recorded.gets
+                &mut recorded.downloads
             };
             *parts.0.entry(part.to_owned()).or_default() += 1;
         }
         self.0
-            .drain(..seen.max(self.0.len().saturating_sub(LINE_BYTES_MAX)));
+            .drain(..scanned.max(self.0.len().saturating_sub(LINE_BYTES_MAX)));
     }
 }

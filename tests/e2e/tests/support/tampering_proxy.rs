@@ -100,7 +100,7 @@ async fn handle(State(state): State<Arc<ProxyState>>, request: Request) -> Respo
 }
 
 /// Returns the blob and the number of a part, if the path names one.
-fn part_of(uri: &Uri) -> Option<(String, u32)> {
+fn parse_part_path(uri: &Uri) -> Option<(String, u32)> {
     let (blob, number) = uri.path().split_once("/parts/")?;
     Some((blob.to_owned(), number.parse().ok()?))
 }
@@ -108,7 +108,7 @@ fn part_of(uri: &Uri) -> Option<(String, u32)> {
 impl ProxyState {
     async fn handle(&self, request: Request) -> anyhow::Result<Response> {
         let (mut head, body) = request.into_parts();
-        let part = part_of(&head.uri);
+        let part = parse_part_path(&head.uri);
         let body = to_bytes(body, usize::MAX).await?;
         if let Some((blob, number)) = part.clone().filter(|_| head.method == Method::PUT) {
             self.parts
@@ -120,7 +120,9 @@ impl ProxyState {
         head.uri = format!(
             "{}{}",
             self.relay,
-            head.uri.path_and_query().context("a path")?
+            head.uri
+                .path_and_query()
+                .context("the request has no path")?
         )
         .parse()?;
         let response = self
@@ -139,26 +141,28 @@ impl ProxyState {
 
     fn tamper_with(&self, blob: &str, number: u32, original: Bytes) -> Bytes {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let find = |is_it: &dyn Fn(&str, u32) -> bool| {
+        let find_part = |matches: &dyn Fn(&str, u32) -> bool| {
             parts
                 .iter()
                 .rev()
-                .find(|(blob, number, _)| is_it(blob, *number))
+                .find(|(blob, number, _)| matches(blob, *number))
                 .map(|(_, _, bytes)| bytes.clone())
         };
         let tampering = *self
             .tampering
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let other = match tampering {
+        let replacement = match tampering {
             Tampering::None => None,
             Tampering::Truncated => Some(original.slice(..original.len() - 1)),
             Tampering::Extended => Some([&original[..], b"x"].concat().into()),
-            Tampering::Swapped => {
-                find(&|of, one| of == blob && [1, 2].contains(&one) && one + number == 3)
+            Tampering::Swapped => find_part(&|other_blob, other| {
+                other_blob == blob && [1, 2].contains(&other) && other + number == 3
+            }),
+            Tampering::OtherBlob => {
+                find_part(&|other_blob, other| other_blob != blob && other == number)
             }
-            Tampering::OtherBlob => find(&|of, one| of != blob && one == number),
         };
-        other.unwrap_or(original)
+        replacement.unwrap_or(original)
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 macro_rules! vector_files {
     ($($name:literal),*) => {
-        fn text(name: &str) -> &'static str {
+        fn vector_text(name: &str) -> &'static str {
             match name {
                 $($name => include_str!(concat!("../../../../proto/vectors/", $name, ".json")),)*
                 _ => "",
@@ -26,12 +26,12 @@ vector_files![
     "vault"
 ];
 
-pub(crate) fn file(name: &str) -> Value {
-    serde_json::from_str(text(name)).unwrap()
+pub(crate) fn load_vectors(name: &str) -> Value {
+    serde_json::from_str(vector_text(name)).unwrap()
 }
 
 /// Returns every text under one of these keys at any depth.
-pub(crate) fn texts(vectors: &Value, keys: &[&str]) -> Vec<Vec<u8>> {
+pub(crate) fn collect_texts(vectors: &Value, keys: &[&str]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     collect(vectors, keys, &mut found);
     assert!(!found.is_empty(), "no vector has {keys:?}");
@@ -39,8 +39,8 @@ pub(crate) fn texts(vectors: &Value, keys: &[&str]) -> Vec<Vec<u8>> {
 }
 
 /// Returns every base64url value under one of these keys as bytes.
-pub(crate) fn bytes(vectors: &Value, keys: &[&str]) -> Vec<Vec<u8>> {
-    let texts = texts(vectors, keys);
+pub(crate) fn collect_bytes(vectors: &Value, keys: &[&str]) -> Vec<Vec<u8>> {
+    let texts = collect_texts(vectors, keys);
     texts
         .iter()
         .filter_map(|text| b64::parse(std::str::from_utf8(text).unwrap()).ok())
@@ -64,14 +64,17 @@ fn collect(value: &Value, keys: &[&str], found: &mut Vec<Vec<u8>>) {
     }
 }
 
-pub(crate) fn one(vector: &Value, key: &str) -> Vec<u8> {
+pub(crate) fn parse_bytes(vector: &Value, key: &str) -> Vec<u8> {
     b64::parse(vector[key].as_str().unwrap()).unwrap()
 }
 
-pub(crate) fn array<const N: usize>(vector: &Value, key: &str) -> [u8; N] {
-    one(vector, key).try_into().unwrap()
+pub(crate) fn parse_array<const N: usize>(vector: &Value, key: &str) -> [u8; N] {
+    parse_bytes(vector, key).try_into().unwrap()
 }
 
-pub(crate) fn identity(seeds: &Value) -> Identity {
-    Identity::from_seeds(&array(seeds, "ed_seed"), &array(seeds, "x_seed"))
+pub(crate) fn parse_identity(seeds: &Value) -> Identity {
+    Identity::from_seeds(
+        &parse_array(seeds, "ed_seed"),
+        &parse_array(seeds, "x_seed"),
+    )
 }

@@ -1,8 +1,10 @@
 //! Records that nodes exchange and records stored at a relay.
 
-use crate::corpus::{array, bytes, file, identity, one, texts};
+use crate::corpus::{
+    collect_bytes, collect_texts, load_vectors, parse_array, parse_bytes, parse_identity,
+};
 use sealpost_e2ee::{
-    ExpPairing, InviteSecret, PrekeyBase, PrekeySecrets, Scope, SignedCard,
+    ExpPairing, InviteSecret, PrekeyBundle, PrekeySecrets, Scope, SignedCard,
     envelope::{EnvelopeDirection, OuterKey, open_envelope},
     invite::Invite,
     payload,
@@ -13,51 +15,64 @@ use sealpost_fuzz::fuzz_inputs;
 use sealpost_proto::{InviteId, MailboxId, limits};
 
 #[test]
-fn cards() {
-    fuzz_inputs(&bytes(&file("card"), &["card"]), 10_000, |case| {
-        let card = SignedCard::parse_verified(case.bytes);
-        assert!(case.is_seed || card.is_err(), "a damaged card is accepted");
-    });
+fn damaged_cards_are_rejected() {
+    fuzz_inputs(
+        &collect_bytes(&load_vectors("card"), &["card"]),
+        10_000,
+        |case| {
+            let card = SignedCard::parse_verified(case.bytes);
+            assert!(case.is_seed || card.is_err(), "a damaged card is accepted");
+        },
+    );
 }
 
 #[test]
-fn prekey_bases() {
-    let vectors = file("prekeys");
-    let owner = identity(&vectors["owner"]);
+fn damaged_prekey_bundles_are_rejected() {
+    let vectors = load_vectors("prekeys");
+    let owner = parse_identity(&vectors["owner"]);
     let scope = Scope::invite(&InviteId::from_bytes([0x1d; 16]));
-    fuzz_inputs(&bytes(&vectors, &["base"]), 10_000, |case| {
-        let base = PrekeyBase::parse_verified(case.bytes, owner.public(), &scope);
-        assert!(case.is_seed || base.is_err(), "a damaged base is accepted");
+    fuzz_inputs(&collect_bytes(&vectors, &["base"]), 10_000, |case| {
+        let bundle = PrekeyBundle::parse_verified(case.bytes, owner.public(), &scope);
+        assert!(
+            case.is_seed || bundle.is_err(),
+            "a damaged bundle is accepted"
+        );
     });
 }
 
 #[test]
-fn prekey_secrets() {
-    fuzz_inputs(&bytes(&file("prekeys"), &["secrets"]), 10_000, |case| {
-        if let Ok(secrets) = PrekeySecrets::parse(case.bytes) {
-            assert_eq!(secrets.encode()[..], *case.bytes);
-        }
-    });
+fn prekey_secrets_reencode_to_the_same_bytes() {
+    fuzz_inputs(
+        &collect_bytes(&load_vectors("prekeys"), &["secrets"]),
+        10_000,
+        |case| {
+            if let Ok(secrets) = PrekeySecrets::parse(case.bytes) {
+                assert_eq!(secrets.encode()[..], *case.bytes);
+            }
+        },
+    );
 }
 
 #[test]
-fn prekeys_at_a_relay() {
-    let vectors = &file("prekeys")["relay"];
+fn damaged_sealed_prekeys_are_rejected() {
+    let vectors = &load_vectors("prekeys")["relay"];
     let valid = &vectors["valid"][0];
-    let key =
-        SealedPrekeysKey::for_invite(&InviteSecret::from_bytes(array(valid, "invite_secret")));
-    let mailbox = MailboxId::from_bytes(array(valid, "mailbox"));
-    fuzz_inputs(&bytes(vectors, &["sealed"]), 10_000, |case| {
+    let key = SealedPrekeysKey::for_invite(&InviteSecret::from_bytes(parse_array(
+        valid,
+        "invite_secret",
+    )));
+    let mailbox = MailboxId::from_bytes(parse_array(valid, "mailbox"));
+    fuzz_inputs(&collect_bytes(vectors, &["sealed"]), 10_000, |case| {
         let opened = open_prekeys(&key, &mailbox, case.bytes);
         assert!(case.is_seed || opened.is_err(), "damaged prekeys open");
     });
 }
 
 #[test]
-fn envelopes() {
-    let vectors = file("envelope");
+fn damaged_envelopes_are_rejected() {
+    let vectors = load_vectors("envelope");
     let valid = vectors["valid"].as_array().unwrap();
-    let small: Vec<_> = bytes(&vectors, &["envelope"])
+    let small: Vec<_> = collect_bytes(&vectors, &["envelope"])
         .into_iter()
         .filter(|seed| seed.len() <= 8 * 1024)
         .collect();
@@ -65,15 +80,15 @@ fn envelopes() {
         .iter()
         .find(|vector| vector["key"].get("exp_pairing").is_some())
         .unwrap();
-    let mailbox = MailboxId::from_bytes(array(exp, "mailbox"));
+    let mailbox = MailboxId::from_bytes(parse_array(exp, "mailbox"));
     let keys = [
         OuterKey::for_mailbox(
-            &ExpPairing::from_bytes(array(&exp["key"], "exp_pairing")),
-            EnvelopeDirection::AcceptorToInviter,
+            &ExpPairing::from_bytes(parse_array(&exp["key"], "exp_pairing")),
+            EnvelopeDirection::InviteeToInviter,
         ),
         OuterKey::for_mailbox(
-            &ExpPairing::from_bytes(array(&exp["key"], "exp_pairing")),
-            EnvelopeDirection::InviterToAcceptor,
+            &ExpPairing::from_bytes(parse_array(&exp["key"], "exp_pairing")),
+            EnvelopeDirection::InviterToInvitee,
         ),
         OuterKey::for_invite(&InviteSecret::from_bytes([0x5e; 32])),
     ];
@@ -89,8 +104,8 @@ fn envelopes() {
 }
 
 #[test]
-fn plaintexts() {
-    let seeds = bytes(&file("plaintext"), &["record"]);
+fn plaintexts_reencode_to_the_same_bytes() {
+    let seeds = collect_bytes(&load_vectors("plaintext"), &["record"]);
     fuzz_inputs(&seeds, 20_000, |case| {
         if let Ok(plaintext) = Plaintext::parse(case.bytes) {
             assert!(plaintext.body.len() <= limits::PLAINTEXT_BODY_BYTES_MAX);
@@ -101,22 +116,26 @@ fn plaintexts() {
 
 /// A payload has several valid encodings (unknown entries, longer numbers), so the encoding of a
 /// parsed payload must parse and encode to the same bytes.
-fn payloads<T, E: std::fmt::Debug>(
+fn check_round_trip<T, E: std::fmt::Debug>(
     parse: impl Fn(&[u8]) -> Result<T, E>,
     encode: impl Fn(&T) -> Vec<u8>,
 ) {
     let mut accepted = 0;
-    fuzz_inputs(&bytes(&file("plaintext"), &["body"]), 10_000, |case| {
-        if let Ok(payload) = parse(case.bytes) {
-            let written = encode(&payload);
-            assert_eq!(encode(&parse(&written).unwrap()), written);
-            assert!(
-                parse(&[case.bytes, &[0]].concat()).is_err(),
-                "trailing bytes are accepted"
-            );
-            accepted += 1;
-        }
-    });
+    fuzz_inputs(
+        &collect_bytes(&load_vectors("plaintext"), &["body"]),
+        10_000,
+        |case| {
+            if let Ok(payload) = parse(case.bytes) {
+                let written = encode(&payload);
+                assert_eq!(encode(&parse(&written).unwrap()), written);
+                assert!(
+                    parse(&[case.bytes, &[0]].concat()).is_err(),
+                    "trailing bytes are accepted"
+                );
+                accepted += 1;
+            }
+        },
+    );
     assert!(accepted > 10, "too few inputs are accepted: {accepted}");
 }
 
@@ -125,43 +144,47 @@ macro_rules! payload_tests {
         $(
             #[test]
             fn $test() {
-                payloads(payload::$payload::parse, payload::$payload::encode);
+                check_round_trip(payload::$payload::parse, payload::$payload::encode);
             }
         )*
     };
 }
 payload_tests! {
-    messages: Message,
-    edits: Edit,
-    retracts: Retract,
-    reactions: Reaction,
-    receipts: Receipt,
-    probes: Probe,
-    chats: Chat,
-    profiles: Profile,
-    connection_requests: ConnectionRequest,
-    connection_accepts: ConnectionAccept,
-    connection_rejects: ConnectionReject,
-    connection_moves: ConnectionMoved,
-    resends: Resend,
+    messages_round_trip: Message,
+    edits_round_trip: Edit,
+    retracts_round_trip: Retract,
+    reactions_round_trip: Reaction,
+    receipts_round_trip: Receipt,
+    probes_round_trip: Probe,
+    chats_round_trip: Chat,
+    profiles_round_trip: Profile,
+    connection_requests_round_trip: ConnectionRequest,
+    connection_accepts_round_trip: ConnectionAccept,
+    connection_rejects_round_trip: ConnectionReject,
+    connection_moves_round_trip: ConnectionMoved,
+    resends_round_trip: Resend,
 }
 
 #[test]
 fn message_contents_are_bounded() {
-    fuzz_inputs(&bytes(&file("plaintext"), &["body"]), 10_000, |case| {
-        if let Ok(message) = payload::Message::parse(case.bytes) {
-            assert!(message.content.len() <= limits::MESSAGE_TEXT_BYTES_MAX);
-            assert!(message.attachments.len() <= limits::FILES_PER_MESSAGE_MAX);
-            assert!(message.links.len() <= limits::LINKS_PER_MESSAGE_MAX);
-        }
-    });
+    fuzz_inputs(
+        &collect_bytes(&load_vectors("plaintext"), &["body"]),
+        10_000,
+        |case| {
+            if let Ok(message) = payload::Message::parse(case.bytes) {
+                assert!(message.content.len() <= limits::MESSAGE_TEXT_BYTES_MAX);
+                assert!(message.attachments.len() <= limits::FILES_PER_MESSAGE_MAX);
+                assert!(message.links.len() <= limits::LINKS_PER_MESSAGE_MAX);
+            }
+        },
+    );
 }
 
 #[test]
-fn resumes() {
-    let rotation = &file("handshake")["rotation"];
-    let mut seeds = vec![one(&rotation["hello"], "resume")];
-    seeds.extend(bytes(&file("plaintext"), &["body"]));
+fn resume_ranges_accept_any_number() {
+    let rotation = &load_vectors("handshake")["rotation"];
+    let mut seeds = vec![parse_bytes(&rotation["hello"], "resume")];
+    seeds.extend(collect_bytes(&load_vectors("plaintext"), &["body"]));
     fuzz_inputs(&seeds, 10_000, |case| {
         if let Ok(resume) = payload::Resume::parse(case.bytes) {
             for seq in [
@@ -179,9 +202,9 @@ fn resumes() {
 }
 
 #[test]
-fn invites() {
+fn invites_reencode_to_the_same_link() {
     fuzz_inputs(
-        &texts(&file("invite"), &["text", "link", "uri"]),
+        &collect_texts(&load_vectors("invite"), &["text", "link", "uri"]),
         20_000,
         |case| {
             let text = String::from_utf8_lossy(case.bytes);

@@ -52,7 +52,7 @@ fn signed() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn request_signatures() {
+fn damaged_request_signatures_are_rejected() {
     let mut verified = 0;
     let session_key = SessionKey::from_bytes([5; 32]);
     fuzz_inputs(&signed(), 20_000, |case| {
@@ -72,7 +72,7 @@ fn request_signatures() {
 }
 
 #[test]
-fn session_ids_and_account_keys() {
+fn ids_and_keys_reencode_to_the_same_text() {
     let account = AccountKey::of(&SigningKey::from_bytes(&[3; 32])).to_string();
     fuzz_inputs(
         &[session_id().into_bytes(), account.into_bytes()],
@@ -91,7 +91,7 @@ fn session_ids_and_account_keys() {
 }
 
 #[test]
-fn webhook_calls() {
+fn damaged_webhook_signatures_are_rejected() {
     let secret = WebhookSecret::from_bytes([6; 32]);
     let signed = webhook::sign_webhook(&secret, "msg_1", NOW, BODY);
     let seed = [&signed.id, &signed.timestamp, &signed.signature]
@@ -137,7 +137,7 @@ fn webhook_calls() {
 }
 
 #[test]
-fn ranges() {
+fn any_range_header_is_parsed_without_panic() {
     let seeds = [
         "bytes=0-99",
         "bytes=100-",

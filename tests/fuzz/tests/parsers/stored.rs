@@ -1,6 +1,6 @@
 //! Records on a node's own disk, which may be damaged.
 
-use crate::corpus::{array, bytes, file, one, texts};
+use crate::corpus::{collect_bytes, collect_texts, load_vectors, parse_array, parse_bytes};
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng as _};
 use sealpost_e2ee::{
     Identity, Sessions,
@@ -10,19 +10,19 @@ use sealpost_e2ee::{
 use sealpost_fuzz::fuzz_inputs;
 use sealpost_node_core::{
     connection::{Connection, RequestArgs},
-    held_invite::HeldInvite,
+    issued_invite::IssuedInvite,
 };
 use sealpost_proto::{MailboxId, MailboxRef, Origin, Timestamp, limits};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 #[test]
-fn sealed_columns() {
-    let vectors = file("vault");
+fn damaged_columns_are_rejected() {
+    let vectors = load_vectors("vault");
     let first = &vectors["columns"][0];
     let (key, pk) = (
-        DataKey::from_bytes(array(first, "data_key")),
-        one(first, "pk"),
+        DataKey::from_bytes(parse_array(first, "data_key")),
+        parse_bytes(first, "pk"),
     );
     let column = Column {
         table: first["table"].as_str().unwrap(),
@@ -31,10 +31,10 @@ fn sealed_columns() {
         version: first["version"].as_u64().unwrap(),
     };
     assert_eq!(
-        open_column(&key, &column, &one(first, "sealed")).unwrap()[..],
-        one(first, "value")
+        open_column(&key, &column, &parse_bytes(first, "sealed")).unwrap()[..],
+        parse_bytes(first, "value")
     );
-    fuzz_inputs(&bytes(&vectors, &["sealed"]), 20_000, |case| {
+    fuzz_inputs(&collect_bytes(&vectors, &["sealed"]), 20_000, |case| {
         assert!(
             case.is_seed || open_column(&key, &column, case.bytes).is_err(),
             "a damaged column opens"
@@ -43,9 +43,9 @@ fn sealed_columns() {
 }
 
 #[test]
-fn key_files_and_wrapped_keys() {
-    let vectors = file("vault");
-    let mut seeds = texts(&vectors, &["text", "key_file"]);
+fn damaged_wrapped_keys_are_rejected() {
+    let vectors = load_vectors("vault");
+    let mut seeds = collect_texts(&vectors, &["text", "key_file"]);
     seeds.extend(
         vectors["key_files"]
             .as_array()
@@ -60,7 +60,7 @@ fn key_files_and_wrapped_keys() {
         }
     });
     let key_file = KeyFile::parse(vectors["wrapped"][0]["key_file"].as_str().unwrap()).unwrap();
-    fuzz_inputs(&bytes(&vectors, &["record"]), 10_000, |case| {
+    fuzz_inputs(&collect_bytes(&vectors, &["record"]), 10_000, |case| {
         assert!(
             case.is_seed || key_file.unwrap(case.bytes).is_err(),
             "a damaged data key unwraps"
@@ -69,7 +69,7 @@ fn key_files_and_wrapped_keys() {
 }
 
 #[test]
-fn identities() {
+fn identities_reencode_to_the_same_bytes() {
     let identity = Identity::generate(&mut ChaCha20Rng::seed_from_u64(1));
     fuzz_inputs(&[identity.encode().to_vec()], 10_000, |case| {
         if let Ok(identity) = Identity::parse(case.bytes) {
@@ -80,10 +80,10 @@ fn identities() {
 
 /// A damaged state may still parse; it must then encode to the same bytes.
 #[test]
-fn sessions() {
-    let mut seeds = bytes(&file("ratchet"), &["sessions", "sessions_after"]);
-    seeds.extend(bytes(
-        &file("handshake"),
+fn sessions_reencode_to_the_same_bytes() {
+    let mut seeds = collect_bytes(&load_vectors("ratchet"), &["sessions", "sessions_after"]);
+    seeds.extend(collect_bytes(
+        &load_vectors("handshake"),
         &["b_sessions", "b_sessions_after"],
     ));
     seeds.retain(|seed| seed.len() < 16 * 1024);
@@ -94,7 +94,7 @@ fn sessions() {
     });
 }
 
-fn held_invite(rng: &mut ChaCha20Rng, identity: &Identity) -> (HeldInvite, Vec<u8>) {
+fn issued_invite(rng: &mut ChaCha20Rng, identity: &Identity) -> (IssuedInvite, Vec<u8>) {
     let relay = Origin::parse("https://relay.example").unwrap();
     let mailbox = MailboxRef {
         relay,
@@ -103,42 +103,42 @@ fn held_invite(rng: &mut ChaCha20Rng, identity: &Identity) -> (HeldInvite, Vec<u
     let kind = InviteKind::SingleUse {
         expires: NOW.plus(limits::INVITE_LIFETIME_DEFAULT),
     };
-    let mut held = HeldInvite::new(Invite::generate(
+    let mut issued = IssuedInvite::new(Invite::generate(
         kind,
         mailbox,
         *identity.fingerprint(),
         rng,
     ));
     let card = identity.sign_card("Acme", NOW).unwrap();
-    let sealed = held
-        .generate_base(identity, &card, limits::INVITE_LIFETIME_DEFAULT, NOW, rng)
+    let sealed = issued
+        .generate_bundle(identity, &card, limits::INVITE_LIFETIME_DEFAULT, NOW, rng)
         .unwrap();
-    (held, sealed.to_vec())
+    (issued, sealed.to_vec())
 }
 
 #[test]
-fn held_invites() {
+fn issued_invites_reencode_to_valid_records() {
     let mut rng = ChaCha20Rng::seed_from_u64(2);
     let identity = Identity::generate(&mut rng);
-    let (held, _) = held_invite(&mut rng, &identity);
-    fuzz_inputs(&[held.encode().to_vec()], 5_000, |case| {
-        if let Ok(held) = HeldInvite::parse(case.bytes) {
-            assert!(HeldInvite::parse(&held.encode()).is_ok());
+    let (issued, _) = issued_invite(&mut rng, &identity);
+    fuzz_inputs(&[issued.encode().to_vec()], 5_000, |case| {
+        if let Ok(issued) = IssuedInvite::parse(case.bytes) {
+            assert!(IssuedInvite::parse(&issued.encode()).is_ok());
         }
     });
 }
 
 #[test]
-fn connections() {
+fn connections_reencode_to_valid_records() {
     let mut rng = ChaCha20Rng::seed_from_u64(3);
     let (acme, bolt) = (Identity::generate(&mut rng), Identity::generate(&mut rng));
-    let (held, sealed_prekeys) = held_invite(&mut rng, &acme);
+    let (issued, sealed_prekeys) = issued_invite(&mut rng, &acme);
     let card = bolt.sign_card("Bolt", NOW).unwrap();
     let args = RequestArgs {
         identity: &bolt,
         card: &card,
         relay: &Origin::parse("https://relay.example").unwrap(),
-        invite: &held.invite,
+        invite: &issued.invite,
         sealed_prekeys: &sealed_prekeys,
         note: Some("hello".to_owned()),
         now: NOW,

@@ -14,7 +14,7 @@ fn seeds(texts: &[&str]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn origins() {
+fn origins_are_canonical() {
     let seeds = seeds(&[
         "https://relay.example",
         "https://relay.example:8443",
@@ -34,7 +34,7 @@ fn origins() {
 }
 
 #[test]
-fn base64() {
+fn base64_has_one_encoding() {
     let seeds = [
         b64::encode(&[0xff; 40]),
         b64::encode(&[7; 41]),
@@ -53,7 +53,7 @@ fn base64() {
 }
 
 #[test]
-fn file_names() {
+fn safe_names_have_no_path() {
     let seeds = seeds(&[
         "Angebot.pdf",
         "../../etc/passwd",
@@ -85,7 +85,7 @@ fn file_names() {
 }
 
 #[test]
-fn texts() {
+fn rendered_texts_contain_no_active_content() {
     let seeds = seeds(&[
         "# Title\n\n> quote\n>> deeper\n\n1. one\n2. two\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n\
          ```rust\nfn main() {}\n```",

@@ -5,7 +5,9 @@ use sealpost_proto::{Problem, b64, wire};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Checks that an accepted body survives a round trip through its encoding.
-fn bodies<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(seeds: &[String]) {
+fn check_round_trip<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(
+    seeds: &[String],
+) {
     let seeds: Vec<_> = seeds.iter().map(|seed| seed.clone().into_bytes()).collect();
     fuzz_inputs(&seeds, 10_000, |case| {
         match serde_json::from_slice::<T>(case.bytes) {
@@ -31,32 +33,35 @@ fn key() -> String {
 }
 
 #[test]
-fn registrations() {
-    bodies::<wire::RegisterRequest>(&[
+fn registration_bodies_round_trip() {
+    check_round_trip::<wire::RegisterRequest>(&[
         r#"{"delivery":{"mode":"pull"}}"#.to_owned(),
         r#"{"delivery":{"mode":"webhook","url":"https://node.example/hook"},"token":"let me in"}"#
             .to_owned(),
     ]);
-    bodies::<wire::AccountChange>(&[
+    check_round_trip::<wire::AccountChange>(&[
         r#"{"delivery":{"mode":"pull"}}"#.to_owned(),
         "{}".to_owned(),
     ]);
-    bodies::<wire::Checkpoint>(&[format!(r#"{{"sealed":"{}"}}"#, key())]);
+    check_round_trip::<wire::Checkpoint>(&[format!(r#"{{"sealed":"{}"}}"#, key())]);
 }
 
 #[test]
-fn mailboxes() {
-    bodies::<wire::OpenMailbox>(&[format!(r#"{{"send_keys":["{}"]}}"#, key())]);
-    bodies::<wire::SealedPrekeys>(&[format!(r#"{{"sealed":"{}"}}"#, key())]);
+fn mailbox_bodies_round_trip() {
+    check_round_trip::<wire::OpenMailbox>(&[format!(r#"{{"send_keys":["{}"]}}"#, key())]);
+    check_round_trip::<wire::SealedPrekeys>(&[format!(r#"{{"sealed":"{}"}}"#, key())]);
     let mailbox = format!(
         r#"{{"id":"{}","created_at":1,"envelopes":2,"has_prekeys":true}}"#,
         id()
     );
-    bodies::<wire::Mailboxes>(&[format!(r#"{{"mailboxes":[{mailbox}],"next":"{}"}}"#, id())]);
+    check_round_trip::<wire::Mailboxes>(&[format!(
+        r#"{{"mailboxes":[{mailbox}],"next":"{}"}}"#,
+        id()
+    )]);
 }
 
 #[test]
-fn envelopes() {
+fn envelope_bodies_round_trip() {
     let envelope = format!(
         concat!(
             r#"{{"id":"{0}","mailbox":{{"relay":"https://relay.example","id":"{0}"}},"#,
@@ -65,22 +70,22 @@ fn envelopes() {
         id(),
         key()
     );
-    bodies::<wire::SubmitRequest>(&[
+    check_round_trip::<wire::SubmitRequest>(&[
         format!(r#"{{"envelopes":[{envelope}]}}"#),
         r#"{"envelopes":[]}"#.to_owned(),
     ]);
-    bodies::<wire::StatusRequest>(&[format!(r#"{{"ids":["{}"]}}"#, id())]);
+    check_round_trip::<wire::StatusRequest>(&[format!(r#"{{"ids":["{}"]}}"#, id())]);
     let rows = [
         r#""outcome":"accepted","expires_at":5"#,
         r#""outcome":"duplicate","state":"queued""#,
         r#""outcome":"refused","code":"mailbox_full","retry_after_ms":7"#,
     ];
     let rows = rows.map(|row| format!(r#"{{"id":"{}",{row}}}"#, id()));
-    bodies::<wire::SubmitResponse>(&[format!(r#"{{"results":[{}]}}"#, rows.join(","))]);
+    check_round_trip::<wire::SubmitResponse>(&[format!(r#"{{"results":[{}]}}"#, rows.join(","))]);
 }
 
 #[test]
-fn deliveries() {
+fn delivery_bodies_round_trip() {
     let delivery = format!(
         r#"{{"id":9,"mailbox":"{0}","envelope":"{0}","accepted_at":1,"bytes":"{1}"}}"#,
         id(),
@@ -92,35 +97,35 @@ fn deliveries() {
     );
     let batch =
         format!(r#"{{"deliveries":[{delivery}],"events":[{event}],"backlog":2,"lease":4}}"#);
-    bodies::<wire::WebhookCall>(&[
+    check_round_trip::<wire::WebhookCall>(&[
         format!(r#"{{"type":"deliveries","timestamp":1,"data":{batch}}}"#),
         format!(
             r#"{{"type":"challenge","timestamp":1,"challenge":"{}"}}"#,
             key()
         ),
     ]);
-    bodies::<wire::DeliveryBatch>(&[batch]);
-    bodies::<wire::ChallengeResponse>(&[format!(r#"{{"answer":"{}"}}"#, key())]);
+    check_round_trip::<wire::DeliveryBatch>(&[batch]);
+    check_round_trip::<wire::ChallengeResponse>(&[format!(r#"{{"answer":"{}"}}"#, key())]);
     let results = concat!(
         r#"{"lease":4,"results":[{"id":9,"outcome":"stored"},"#,
         r#"{"id":10,"outcome":"later","retry_after_ms":7}]}"#
     );
-    bodies::<wire::DeliveryResults>(&[
+    check_round_trip::<wire::DeliveryResults>(&[
         results.to_owned(),
         r#"{"lease":0,"results":[]}"#.to_owned(),
     ]);
 }
 
 #[test]
-fn blobs() {
-    bodies::<wire::CreateBlob>(&[format!(
+fn blob_bodies_round_trip() {
+    check_round_trip::<wire::CreateBlob>(&[format!(
         r#"{{"id":"{}","size_bytes":4160,"fetch_token_hash":"{}","expires_at":5}}"#,
         id(),
         key()
     )]);
-    bodies::<wire::CompleteBlob>(&[format!(r#"{{"digest":"{}"}}"#, key())]);
-    bodies::<wire::ExtendBlob>(&[r#"{"expires_at":5}"#.to_owned()]);
-    bodies::<wire::Blob>(&[format!(
+    check_round_trip::<wire::CompleteBlob>(&[format!(r#"{{"digest":"{}"}}"#, key())]);
+    check_round_trip::<wire::ExtendBlob>(&[r#"{"expires_at":5}"#.to_owned()]);
+    check_round_trip::<wire::Blob>(&[format!(
         concat!(
             r#"{{"id":"{}","state":"uploading","size_bytes":4160,"parts":1,"#,
             r#""present":[0],"expires_at":5}}"#
@@ -130,12 +135,12 @@ fn blobs() {
 }
 
 #[test]
-fn sessions_and_problems() {
-    bodies::<wire::Session>(&[format!(
+fn session_and_problem_bodies_round_trip() {
+    check_round_trip::<wire::Session>(&[format!(
         r#"{{"session_id":"opaque","key":"{}","expires_at":5,"relay_time":1}}"#,
         key()
     )]);
-    bodies::<Problem>(&[concat!(
+    check_round_trip::<Problem>(&[concat!(
         r#"{"code":"clock_skew","title":"t","status":401,"detail":"d","#,
         r#""retry_after_ms":1,"relay_time":2}"#
     )

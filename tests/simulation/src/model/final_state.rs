@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PlannedConnection {
     pub(crate) inviter: usize,
-    pub(crate) acceptor: usize,
+    pub(crate) invitee: usize,
     pub(crate) invite: [u8; 16],
     pub(crate) is_rejected: bool,
 }
@@ -29,11 +29,11 @@ impl Model {
     fn check_connection(&self, planned: PlannedConnection) -> Result<(), Violation> {
         let PlannedConnection {
             inviter,
-            acceptor,
+            invitee,
             invite,
             is_rejected,
         } = planned;
-        let link = Link { invite, acceptor };
+        let link = Link { invite, invitee };
         let view = |node: usize| {
             let side = self
                 .sides
@@ -43,20 +43,20 @@ impl Model {
                 (side.status.as_str(), side.health.as_str())
             })
         };
-        let views = (view(inviter), view(acceptor));
-        let is_joined = views == (("accepted", "ok"), ("accepted", "ok"));
+        let views = (view(inviter), view(invitee));
+        let is_connected = views == (("accepted", "ok"), ("accepted", "ok"));
         let is_refused = matches!(
             views,
             (("rejected", _), ("rejected", _))
                 | (("absent", _), ("pending", "broken") | ("absent", _))
         );
         let holds = match (is_rejected, self.has_ended(&invite)) {
-            (false, false) => is_joined,
-            (false, true) => is_joined || is_refused,
+            (false, false) => is_connected,
+            (false, true) => is_connected || is_refused,
             (true, _) => is_refused,
         };
         ensure(holds || self.is_disrupted(link), || {
-            format!("node-{inviter} and node-{acceptor} end as {views:?}")
+            format!("node-{inviter} and node-{invitee} end as {views:?}")
         })
     }
 
@@ -75,14 +75,14 @@ impl Model {
         Ok(())
     }
 
-    /// Checks that every message has a final status that is true. On a disrupted connection the
-    /// status may lag behind the facts.
+    /// Checks that every message has the final status that matches what its recipient did. On a
+    /// disrupted connection the status may be older.
     fn check_statuses(&self) -> Result<(), Violation> {
-        let of_active = self
+        let of_existing_nodes = self
             .statuses
             .iter()
             .filter(|((node, _), _)| !self.deleted.contains(node));
-        for ((node, message), status) in of_active {
+        for ((node, message), status) in of_existing_nodes {
             let Some((route, text)) = self.messages.get(&(*node, *message)) else {
                 continue;
             };
@@ -91,7 +91,7 @@ impl Model {
                 .get(route)
                 .is_some_and(|received| received.contains(text));
             let is_read = self.read.contains(&(*route, text.clone()));
-            let best = if is_read {
+            let expected = if is_read {
                 DeliveryStatus::Read
             } else {
                 DeliveryStatus::Delivered
@@ -99,7 +99,7 @@ impl Model {
             let holds = match (*status, self.is_disrupted(route.link)) {
                 (DeliveryStatus::Failed, true) => true,
                 (DeliveryStatus::Delivered, true) => is_received,
-                (status, _) => status == best && is_received,
+                (status, _) => status == expected && is_received,
             };
             ensure(holds, || {
                 format!("{text:?} ends as {status}; received: {is_received}, read: {is_read}")
@@ -111,11 +111,11 @@ impl Model {
     /// Counts messages by their final status.
     pub(crate) fn message_outcomes(&self) -> BTreeMap<&'static str, usize> {
         let mut message_outcomes = BTreeMap::new();
-        let of_active = self
+        let of_existing_nodes = self
             .statuses
             .iter()
             .filter(|((node, _), _)| !self.deleted.contains(node));
-        for (_, status) in of_active {
+        for (_, status) in of_existing_nodes {
             *message_outcomes.entry(status.as_str()).or_default() += 1;
         }
         message_outcomes
@@ -124,11 +124,11 @@ impl Model {
     /// Counts connections by their final status and health at the requesting side.
     pub(crate) fn connection_outcomes(&self) -> BTreeMap<String, usize> {
         let mut connection_outcomes = BTreeMap::new();
-        let of_active = self
+        let of_existing_nodes = self
             .sides
             .iter()
             .filter(|((node, _), side)| !side.is_inviter && !self.deleted.contains(node));
-        for (_, side) in of_active {
+        for (_, side) in of_existing_nodes {
             *connection_outcomes
                 .entry(format!("{} {}", side.status, side.health))
                 .or_default() += 1;

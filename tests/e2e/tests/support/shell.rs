@@ -16,16 +16,16 @@ const END_MARKER: &str = "the block ended with";
 pub(crate) const STDERR_LOG: &str = "stderr.log";
 
 /// Shell that runs blocks of commands.
-pub(crate) struct Terminal {
-    shell: Child,
-    keyboard: ChildStdin,
-    screen: Lines<BufReader<ChildStdout>>,
+pub(crate) struct Shell {
+    process: Child,
+    stdin: ChildStdin,
+    stdout_lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Terminal {
-    pub(crate) async fn open(home: &Path) -> anyhow::Result<Self> {
+impl Shell {
+    pub(crate) async fn start(home: &Path) -> anyhow::Result<Self> {
         let path = format!("{}:/usr/bin:/bin", home.join("bin").display());
-        let mut shell = Command::new("bash")
+        let mut process = Command::new("bash")
             .arg("--norc")
             .env_clear()
             .envs([("HOME", home.as_os_str()), ("PATH", path.as_ref())])
@@ -41,29 +41,29 @@ impl Terminal {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        let (mut keyboard, screen) = (
-            shell.stdin.take().context("stdin")?,
-            shell.stdout.take().context("stdout")?,
+        let (mut stdin, stdout) = (
+            process.stdin.take().context("no standard input")?,
+            process.stdout.take().context("no standard output")?,
         );
-        keyboard
+        stdin
             .write_all(
                 format!("trap 'printf \"\\n%s %s\\n\" \"{END_MARKER}\" $?' EXIT\n").as_bytes(),
             )
             .await?;
         Ok(Self {
-            shell,
-            keyboard,
-            screen: BufReader::new(screen).lines(),
+            process,
+            stdin,
+            stdout_lines: BufReader::new(stdout).lines(),
         })
     }
 
     /// Runs a block whose commands exit; returns their output.
     pub(crate) async fn run(&mut self, block: &str) -> anyhow::Result<String> {
-        let typed =
+        let script =
             format!("set -e\n{block}\nset +e\nprintf '\\n%s %s\\n' '{END_MARKER}' \"$?\"\n");
-        self.keyboard.write_all(typed.as_bytes()).await?;
+        self.stdin.write_all(script.as_bytes()).await?;
         let mut printed = String::new();
-        while let Some(line) = timeout(WAIT_TIMEOUT, self.screen.next_line()).await?? {
+        while let Some(line) = timeout(WAIT_TIMEOUT, self.stdout_lines.next_line()).await?? {
             if let Some(code) = line.strip_prefix(END_MARKER) {
                 ensure!(
                     code.trim() == "0",
@@ -77,12 +77,12 @@ impl Terminal {
         bail!("the shell exited in:\n{block}")
     }
 
-    /// Runs a block whose last command stays in the foreground, and waits for a line of its output.
+    /// Runs a block whose last command stays in the foreground, and waits until it prints `wanted`.
     pub(crate) async fn run_until(&mut self, block: &str, wanted: &str) -> anyhow::Result<()> {
-        self.keyboard
+        self.stdin
             .write_all(format!("{block}\n").as_bytes())
             .await?;
-        while let Some(line) = timeout(WAIT_TIMEOUT, self.screen.next_line()).await?? {
+        while let Some(line) = timeout(WAIT_TIMEOUT, self.stdout_lines.next_line()).await?? {
             if line.contains(wanted) {
                 return Ok(());
             }
@@ -91,11 +91,11 @@ impl Terminal {
     }
 }
 
-impl Drop for Terminal {
+impl Drop for Shell {
     /// Kills the whole process group, including background processes.
     fn drop(&mut self) {
         let group = self
-            .shell
+            .process
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(rustix::process::Pid::from_raw);
@@ -109,24 +109,28 @@ impl Drop for Terminal {
 pub(crate) struct PortMap(BTreeMap<&'static str, u16>);
 
 impl PortMap {
-    pub(crate) fn new<const N: usize>(written: [&'static str; N]) -> anyhow::Result<Self> {
+    pub(crate) fn reserve<const N: usize>(
+        document_ports: [&'static str; N],
+    ) -> anyhow::Result<Self> {
         Ok(Self(
-            written
+            document_ports
                 .into_iter()
                 .map(|port| Ok((port, reserve_port()?)))
                 .collect::<anyhow::Result<_>>()?,
         ))
     }
 
-    /// Replaces the ports in a text. Two steps are needed, because a new port such as `:46801` may
+    /// Replaces the ports in a text. It uses placeholders, because a new port such as `:46801` may
     /// contain an old one such as `:4680`.
     pub(crate) fn replace_in(&self, text: &str) -> String {
-        let mark =
+        let insert_placeholder =
             |text: String, port: &&str| text.replace(&format!(":{port}"), &format!(":{{{port}}}"));
-        let marked = self.0.keys().fold(text.to_owned(), mark);
-        self.0.iter().fold(marked, |text, (port, free)| {
-            text.replace(&format!("{{{port}}}"), &free.to_string())
-        })
+        let with_placeholders = self.0.keys().fold(text.to_owned(), insert_placeholder);
+        self.0
+            .iter()
+            .fold(with_placeholders, |text, (port, reserved)| {
+                text.replace(&format!("{{{port}}}"), &reserved.to_string())
+            })
     }
 }
 
@@ -140,7 +144,7 @@ pub(crate) struct Block {
 }
 
 /// Returns the code blocks of a Markdown document in order.
-pub(crate) fn blocks(document: &str) -> Vec<Block> {
+pub(crate) fn code_blocks(document: &str) -> Vec<Block> {
     let (mut blocks, mut open) = (Vec::new(), None::<Block>);
     for line in document.lines() {
         match (&mut open, line.strip_prefix("```")) {
