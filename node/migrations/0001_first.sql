@@ -14,7 +14,7 @@ CREATE TABLE node (
     registration_token BLOB,          -- sealed
     account_id         BLOB,
     webhook_secret     BLOB,          -- sealed
-    generation         INTEGER NOT NULL DEFAULT 0,
+    start_count        INTEGER NOT NULL DEFAULT 0, -- how often the daemon has started
     created_at         INTEGER NOT NULL
 ) STRICT;
 
@@ -35,6 +35,8 @@ CREATE TABLE invites (
     expires_at  INTEGER,
     secrets     BLOB NOT NULL, -- sealed
     version     INTEGER NOT NULL,
+    -- requests that were refused because the invite was not open, or because too many waited
+    refused_requests INTEGER NOT NULL DEFAULT 0,
     created_at  INTEGER NOT NULL
 ) STRICT;
 
@@ -43,6 +45,7 @@ CREATE TABLE connections (
     direction       TEXT NOT NULL,
     status          TEXT NOT NULL,
     name            TEXT NOT NULL,
+    name_key        TEXT NOT NULL, -- the name as it is compared
     note            TEXT NOT NULL,
     fingerprint     BLOB NOT NULL,
     verified        INTEGER NOT NULL DEFAULT 0,
@@ -57,8 +60,10 @@ CREATE TABLE connections (
     created_at      INTEGER NOT NULL,
     updated_at      INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX connections_by_name_key ON connections (name_key);
 CREATE INDEX connections_by_fingerprint ON connections (fingerprint);
 CREATE INDEX connections_by_invite_key ON connections (invite_key);
+CREATE INDEX connections_pending ON connections (invite, created_at) WHERE status = 'pending';
 
 CREATE TABLE mailboxes (
     id         BLOB PRIMARY KEY,
@@ -98,6 +103,7 @@ CREATE TABLE messages (
     author_connection TEXT REFERENCES connections (id),
     author_name       TEXT NOT NULL,
     content           BLOB NOT NULL, -- sealed
+    html              BLOB NOT NULL, -- sealed: the content, rendered when the message was stored
     content_type      TEXT NOT NULL,
     reply_to          BLOB,          -- uuid
     action_required   INTEGER NOT NULL DEFAULT 0,
@@ -161,32 +167,34 @@ CREATE INDEX deliveries_failed ON deliveries (connection) WHERE status = 'failed
 
 -- Sealed files of both directions, each stored once.
 CREATE TABLE files (
-    position      INTEGER PRIMARY KEY AUTOINCREMENT,
-    id            TEXT NOT NULL UNIQUE,
-    direction     TEXT NOT NULL,
-    status        TEXT NOT NULL,
-    disk_file     BLOB NOT NULL UNIQUE, -- name of the file in the data directory
-    blob          BLOB NOT NULL,
-    descriptor    BLOB NOT NULL, -- sealed: everything except the preview
-    preview       BLOB,          -- sealed
-    file_type     BLOB,          -- sealed: JSON, detected from the first bytes
-    size          INTEGER NOT NULL,
-    digests       BLOB NOT NULL, -- outgoing: SHA-256 digest of each part
-    transferred   INTEGER NOT NULL DEFAULT 0,
-    reason        TEXT,          -- why the transfer waits, or why the file failed
-    attempt       INTEGER NOT NULL DEFAULT 0,
-    next_at       INTEGER NOT NULL DEFAULT 0,
-    blob_until    INTEGER,       -- outgoing: when the blob expires at the relay
-    keep_until    INTEGER,       -- outgoing: until when the relay must store the blob
-    relay_due     TEXT,          -- outgoing: pending relay request, 'extend' or 'delete'
-    relay_reason  TEXT,          -- why that request waits
-    relay_attempt INTEGER NOT NULL DEFAULT 0,
-    relay_next_at INTEGER NOT NULL DEFAULT 0,
-    created_at    INTEGER NOT NULL
+    position             INTEGER PRIMARY KEY AUTOINCREMENT,
+    id                   TEXT NOT NULL UNIQUE,
+    direction            TEXT NOT NULL,
+    status               TEXT NOT NULL,
+    disk_file            BLOB NOT NULL UNIQUE, -- name of the file in the data directory
+    blob                 BLOB NOT NULL,
+    descriptor           BLOB NOT NULL, -- sealed: everything except the preview
+    preview              BLOB,          -- sealed
+    file_type            BLOB,          -- sealed: JSON, detected from the first bytes
+    size                 INTEGER NOT NULL,
+    digests              BLOB NOT NULL, -- outgoing: SHA-256 digest of each part
+    transferred          INTEGER NOT NULL DEFAULT 0,
+    reason               TEXT,          -- why the transfer waits, or why the file failed
+    attempt              INTEGER NOT NULL DEFAULT 0,
+    next_at              INTEGER NOT NULL DEFAULT 0,
+    blob_until           INTEGER,       -- outgoing: when the blob expires at the relay
+    keep_until           INTEGER,       -- outgoing: until when the relay must store the blob
+    blob_request         TEXT,          -- outgoing: request that is due, 'extend' or 'delete'
+    blob_request_reason  TEXT,          -- why that request waits
+    blob_request_attempt INTEGER NOT NULL DEFAULT 0,
+    blob_request_next_at INTEGER NOT NULL DEFAULT 0,
+    created_at           INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX files_moving ON files (next_at) WHERE status IN ('uploading', 'waiting', 'downloading');
+CREATE INDEX files_with_transfer ON files (next_at)
+    WHERE status IN ('uploading', 'waiting', 'downloading');
 CREATE INDEX files_by_blob ON files (blob);
-CREATE INDEX files_relay_due ON files (relay_next_at) WHERE relay_due IS NOT NULL;
+CREATE INDEX files_with_blob_request ON files (blob_request_next_at)
+    WHERE blob_request IS NOT NULL;
 
 -- An attachment is the use of a file in a message. The attachment of a staged file has no
 -- message.
@@ -211,18 +219,19 @@ CREATE TABLE delivery_files (
     FOREIGN KEY (message, connection) REFERENCES deliveries (message, connection)
 ) STRICT, WITHOUT ROWID;
 
--- Blobs that no file references, although the relay may have parts of them. The relay is requested
--- to delete them. A file that is being sealed is listed too, until the transaction that stores the
--- file, so that a crash leaves no unlisted parts at the relay.
-CREATE TABLE orphaned_blobs (
+-- Blobs that no row of files references, although the relay may have parts of them. The node asks
+-- the relay to delete them. The blob of a file that is being sealed is listed too, until the
+-- transaction that stores the file, so that a crash leaves no unlisted parts at the relay.
+CREATE TABLE unreferenced_blobs (
     blob    BLOB PRIMARY KEY,
     attempt INTEGER NOT NULL DEFAULT 0,
     next_at INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
--- Outgoing messages and protocol events, in order within a connection. A message is referenced, and
--- encoded when the row is sealed; all other rows contain their payload. A sealed envelope is
--- submitted unchanged until the relay responds. The row remains until the receipt.
+-- Outgoing payloads (messages, receipts and the steps of pairing), in order within a connection. A
+-- message is referenced, and encoded when the row is sealed; all other rows contain their payload.
+-- A sealed envelope is submitted unchanged until the relay responds. The row remains until the
+-- receipt.
 CREATE TABLE outbox (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     item        BLOB NOT NULL UNIQUE,
@@ -272,8 +281,8 @@ CREATE TABLE received_uuids (
     PRIMARY KEY (connection, uuid)
 ) STRICT, WITHOUT ROWID;
 
--- Requests to the relay that a change makes necessary. They run after its commit, in order within a
--- subject.
+-- Requests to the relay about mailboxes and prekeys that a change requires. They are sent after its
+-- commit, in order within a subject.
 CREATE TABLE relay_jobs (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
     item    BLOB NOT NULL UNIQUE,
@@ -295,16 +304,16 @@ CREATE TABLE events (
     at      INTEGER NOT NULL
 ) STRICT;
 
--- Idempotent requests, by the id that the client chose.
+-- Completed requests to send a message, by the id that the client chose (an idempotency key).
 CREATE TABLE requests (
     client_id TEXT PRIMARY KEY,
-    digest    BLOB NOT NULL,
-    response  TEXT NOT NULL,
+    digest    BLOB NOT NULL, -- of the request body
+    sent      TEXT NOT NULL, -- ids of the message in the chats, separated by spaces
     at        INTEGER NOT NULL
 ) STRICT;
 
--- Events of unknown kinds, stored for a later version.
-CREATE TABLE unknown_events (
+-- Payloads of unknown kinds, stored for a later version.
+CREATE TABLE unknown_payloads (
     connection  TEXT NOT NULL,
     uuid        BLOB NOT NULL,
     kind        INTEGER NOT NULL,
@@ -313,4 +322,11 @@ CREATE TABLE unknown_events (
     payload     BLOB NOT NULL, -- sealed
     received_at INTEGER NOT NULL,
     PRIMARY KEY (connection, uuid)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX unknown_payloads_by_age ON unknown_payloads (connection, received_at);
+
+CREATE TABLE unknown_payload_totals (
+    connection TEXT    NOT NULL PRIMARY KEY,
+    payloads   INTEGER NOT NULL,
+    bytes      INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

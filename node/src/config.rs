@@ -24,9 +24,21 @@ pub type Overrides = config::Overrides<Config>;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     #[command(flatten)]
+    pub tls: Tls,
+    #[command(flatten)]
     pub files: Files,
     #[command(flatten)]
     pub log: Log,
+}
+
+/// Connection to the home relay.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Private certificate authorities in PEM format that the certificate of the relay may come
+    /// from, besides those of the system
+    #[arg(id = "tls.ca_file", value_name = "FILE", default_value = "")]
+    pub ca_file: String,
 }
 
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]

@@ -11,8 +11,8 @@ use crate::{
 use sealpost_e2ee::payload::ReceiptKind;
 use sealpost_node_core::model::{ChatId, DisplayPosition, MessageId, UserId, read_up_to};
 
-/// Marks a message as read, together with all messages that the chat shows before it. Queues read
-/// receipts for messages that are read for the first time. Returns the number of messages that
+/// Marks a message as read, together with the earlier messages of its chat ([`read_up_to`]). Queues
+/// read receipts for messages that are read for the first time. Returns the number of messages that
 /// were unread before.
 ///
 /// # Errors
@@ -26,7 +26,7 @@ pub fn mark_read(tx: &Tx<'_>, user: UserId, id: MessageId) -> Result<u64, Fault>
     let to = read_up_to(
         from,
         message,
-        postings::load_display_positions_above(tx, id.chat, from)?,
+        postings::load_display_positions_after(tx, id.chat, from)?,
     );
     if to == from {
         return Ok(0);
@@ -46,7 +46,7 @@ fn report_read(tx: &Tx<'_>, chat: ChatId, message: DisplayPosition) -> Result<()
     let to = read_up_to(
         from,
         message,
-        postings::load_display_positions_above(tx, chat, from)?,
+        postings::load_display_positions_after(tx, chat, from)?,
     );
     if to == from {
         return Ok(());

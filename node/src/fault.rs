@@ -1,23 +1,29 @@
-//! Errors inside the node, by who has to act.
+//! The error type of the node's transactions and of its store.
 
 use sealpost_node_core::model::{Refusal, RefusalCode};
 use sealpost_sqlite::{Damaged, Failure, ReadError, RowError, WriteError};
 use std::borrow::Cow;
 
-/// Error of an operation. The operation has changed nothing.
+/// Why a transaction was rolled back: its request is refused, or the node cannot perform it now.
+///
+/// One type for both, because each of them ends a transaction at any depth without a change. The
+/// local API maps it to an HTTP status. Only [`Fault::Refused`] is meant for the caller of the
+/// request; a task logs the others and retries.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The request is refused; the caller has to change it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A write needs more disk space; a retry succeeds once there is some.
     #[error("the disk is full")]
     DiskFull,
+    /// Too many jobs wait for the database; a retry may succeed.
     #[error("the node is overloaded")]
     Busy,
     /// A row contains a value that this program cannot have written.
     #[error(transparent)]
     Damaged(#[from] Damaged),
-    /// A bug in this program, or a failing disk.
+    /// A bug in this program, a failing disk, or a request during shutdown.
     #[error("{reason}")]
     Failed {
         /// Description for the log; contains no secrets.

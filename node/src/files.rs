@@ -1,4 +1,4 @@
-//! Sealed files on disk: one file per attachment, with exactly the bytes that are transferred.
+//! Sealed files on disk, with exactly the bytes that are transferred.
 //!
 //! An incomplete file has a different name, so that it cannot be mistaken for a complete one.
 
@@ -7,8 +7,8 @@ mod reader;
 mod staging;
 mod sync;
 
-pub use download::{BlobDownload, FetchError, PartWriter};
-pub use staging::{PartInMemory, PartMemoryBudget, SealedParts, StageError, Staged};
+pub(crate) use download::{BlobDownload, DownloadError};
+pub(crate) use staging::{PartMemoryBudget, SealedParts, StageError, Staged};
 
 use crate::fault::Fault;
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use reader::Reader;
 use sealpost_e2ee::attachment::{FileKey, Sealed, blob_len};
 use sealpost_node_core::transfer::has_disk_space;
 use sealpost_proto::{b64, limits};
+use sealpost_service::create_private_directory;
 use staging::CutOff;
 use std::{
     fmt,
@@ -34,16 +35,16 @@ const QUEUED_PIECES_MAX: usize = 8;
 /// Name of a sealed file on disk: 16 random bytes that this node generates, so that no partner can
 /// choose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct DiskFileId([u8; 16]);
+pub(crate) struct DiskFileId([u8; 16]);
 
 impl DiskFileId {
     #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
     #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 16] {
+    pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
@@ -56,19 +57,22 @@ impl fmt::Display for DiskFileId {
 
 /// Directory of sealed files.
 #[derive(Debug, Clone)]
-pub struct Files {
+pub(crate) struct Files {
     directory: PathBuf,
 }
 
 impl Files {
-    /// Opens the directory, and creates it if it does not exist.
-    pub async fn open(directory: PathBuf) -> io::Result<Self> {
-        tokio::fs::create_dir_all(&directory).await?;
+    /// Opens the directory, and creates it if it does not exist. Only the owner may read it.
+    pub(crate) fn open(directory: PathBuf) -> io::Result<Self> {
+        create_private_directory(&directory)?;
         Ok(Self { directory })
     }
 
     /// Removes files that a crash left behind: files without a row, and partially sealed files.
-    pub async fn remove_leftovers<F>(&self, is_known: impl Fn(DiskFileId) -> F) -> Result<(), Fault>
+    pub(crate) async fn remove_leftovers<F>(
+        &self,
+        is_known: impl Fn(DiskFileId) -> F,
+    ) -> Result<(), Fault>
     where
         F: Future<Output = Result<bool, Fault>>,
     {
@@ -105,7 +109,7 @@ impl Files {
     /// that the client declared; `parts` can be read as they are sealed.
     ///
     /// After an error, nothing is left on disk.
-    pub async fn stage<S, E>(
+    pub(crate) async fn stage<S, E>(
         &self,
         mut body: S,
         announced: u64,
@@ -150,7 +154,7 @@ impl Files {
     }
 
     /// Reads a range of a blob that is complete, or of the part that is sealed so far.
-    pub async fn read_range(
+    pub(crate) async fn read_range(
         &self,
         file: DiskFileId,
         range: std::ops::Range<u64>,
@@ -170,14 +174,14 @@ impl Files {
     }
 
     /// Starts or resumes the download of a blob.
-    pub async fn fetch(
+    pub(crate) async fn open_download(
         &self,
         file: DiskFileId,
         file_key: &FileKey,
         sealed: &Sealed,
-    ) -> Result<BlobDownload, FetchError> {
+    ) -> Result<BlobDownload, DownloadError> {
         let (file_key, sealed) = (file_key.clone(), *sealed);
-        let (partial, path) = (self.partial_path(file, FETCHING), self.path(file));
+        let (partial, path) = (self.partial_path(file, DOWNLOADING), self.path(file));
         blocking(move || BlobDownload::open(partial, path, &file_key, &sealed)).await
     }
 
@@ -186,7 +190,7 @@ impl Files {
     ///
     /// # Errors
     /// Fails if the file is missing or its length differs from `sealed`.
-    pub async fn read_plaintext(
+    pub(crate) async fn read_plaintext(
         &self,
         file: DiskFileId,
         file_key: &FileKey,
@@ -203,8 +207,8 @@ impl Files {
     }
 
     /// Removes a complete or partially downloaded blob, if it exists.
-    pub async fn remove(&self, file: DiskFileId) {
-        for path in [self.path(file), self.partial_path(file, FETCHING)] {
+    pub(crate) async fn remove(&self, file: DiskFileId) {
+        for path in [self.path(file), self.partial_path(file, DOWNLOADING)] {
             if let Err(error) = tokio::fs::remove_file(&path).await
                 && error.kind() != io::ErrorKind::NotFound
             {
@@ -232,7 +236,7 @@ impl Files {
 /// Extension of a file that is being sealed.
 const STAGING: &str = "staging";
 /// Extension of a file that is being downloaded.
-const FETCHING: &str = "fetching";
+const DOWNLOADING: &str = "downloading";
 
 /// Runs a blocking or long-running job on a thread of its own.
 async fn blocking<T, E>(job: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>

@@ -1,4 +1,4 @@
-//! Identity and home relay of this node.
+//! What identifies this node to its partners and its relay, and its policy for downloads.
 
 use crate::{fault::Fault, store::settings::Settings};
 use sealpost_e2ee::{Identity, SignedCard};
@@ -6,14 +6,14 @@ use sealpost_node_core::transfer::DownloadPolicy;
 use sealpost_proto::Origin;
 use sealpost_sqlite::Damaged;
 
-/// Identity and home relay of this node.
+/// Identity, home relay and download policy of this node, which do not change while it runs.
 pub struct NodeIdentity {
     /// Name on the card.
     pub name: String,
     pub keys: Identity,
     pub card: SignedCard,
     pub relay: Origin,
-    /// Policy for automatic downloads.
+    /// Which files of a received message are downloaded without a request.
     pub downloads: DownloadPolicy,
 }
 

@@ -9,14 +9,14 @@ use crate::{
     store::{
         Tx, attachments,
         connections::{self, LoadedConnection},
+        deduplication::{self, DigestScope},
         deliveries::{self, DeliveryKey},
         events::{self, Subject},
         files, invites,
         messages::{self, MessageAuthor},
-        opened::{self, DigestScope},
         outbox, postings, receipts,
         relay_jobs::{self, JobKind},
-        unknown_events,
+        unknown_payloads,
     },
 };
 use sealpost_e2ee::{
@@ -31,25 +31,28 @@ use sealpost_node_core::{
     connection::{
         Connection, Event, Incoming, MessageMetadata, OpenedEnvelope, Phase, RejectedEnvelope,
     },
-    model::{ConnectionId, ContentType, Direction, FileStatus, HealthState, InviteId, MessageKey},
+    model::{
+        ConnectionId, ContentType, Direction, FileStatus, HealthState, InviteId, MessageRowId,
+    },
+    name::visible_name,
     submission,
     transfer::DownloadPolicy,
 };
 use sealpost_proto::{
     BlobId, BlobSize, DeliveryStatus, FailureCode, MailboxId, limits,
-    wire::{Delivery, DeliveryOutcome, StatusEvent},
+    wire::{DeliveredEnvelope, DeliveryOutcome, StatusEvent},
 };
 use sha2::{Digest as _, Sha256};
 
 /// Stores one envelope, and returns the outcome to report to the relay after the commit.
-pub fn receive(
+pub(crate) fn receive(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
-    delivery: &Delivery,
+    delivery: &DeliveredEnvelope,
 ) -> Result<DeliveryOutcome, Fault> {
     let scope = DigestScope::Mailbox(delivery.mailbox);
     let digest: [u8; 32] = Sha256::digest(delivery.bytes.as_slice()).into();
-    if opened::has_digest(tx, scope, &digest)? {
+    if deduplication::has_digest(tx, scope, &digest)? {
         return Ok(DeliveryOutcome::Stored);
     }
     let outcome = if let Some(id) = connections::find_by_mailbox(tx, &delivery.mailbox)? {
@@ -66,7 +69,7 @@ pub fn receive(
         DeliveryOutcome::Refused
     };
     if outcome == DeliveryOutcome::Stored {
-        opened::record_digest(tx, scope, &digest)?;
+        deduplication::record_digest(tx, scope, &digest)?;
     }
     Ok(outcome)
 }
@@ -84,9 +87,10 @@ fn receive_on_connection(
     ingest(tx, identity, loaded, incoming)
 }
 
-/// Receives an envelope in an invite's mailbox. A repeated request goes to the connection that the
-/// first one created. An envelope whose outer layer does not open is refused; a
-/// request that does not open is discarded, so that its sender learns nothing.
+/// Receives an envelope in an invite's mailbox. A repetition of a pending request goes to the
+/// connection that the first one created. An envelope whose outer layer cannot be opened is refused, which the relay
+/// reports to the sender. A request that cannot be opened is discarded, so that its sender learns
+/// nothing.
 fn receive_on_invite(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -95,12 +99,12 @@ fn receive_on_invite(
     envelope: &[u8],
 ) -> Result<DeliveryOutcome, Fault> {
     let invite = pairing::load_invite(tx, id)?;
-    let key = OuterKey::for_invite(invite.held.invite.secret());
+    let key = OuterKey::for_invite(invite.issued.invite.secret());
     let Ok(inner) = open_envelope(&key, mailbox, envelope) else {
         return Ok(DeliveryOutcome::Refused);
     };
     if let Some(prefix) = prefix_hash(&inner) {
-        for connection in connections::find_by_invite(tx, &invite.held.invite.id())? {
+        for connection in connections::find_waiting(tx, id)? {
             let loaded = connections::load_secrets(tx, connection)?;
             if loaded.secrets.sessions.has_init_prefix(&prefix) {
                 let incoming = loaded
@@ -110,22 +114,24 @@ fn receive_on_invite(
             }
         }
     }
-    let held = &invite.held;
+    let issued = &invite.issued;
     match Connection::receive_request(
         &identity.keys,
-        &held.invite,
-        &held.bases,
+        &issued.invite,
+        &issued.bundles,
         &inner,
         tx.now,
         tx.rng,
     ) {
-        Some(request) => pairing::receive_request(tx, identity, &invite, &request)?,
-        None => tracing::info!(
-            invite = %id,
-            "discarded an envelope in an invite's mailbox: it cannot be opened"
-        ),
+        Some(request) => pairing::receive_request(tx, identity, &invite, &request),
+        None => {
+            tracing::info!(
+                invite = %id,
+                "discarded an envelope in an invite's mailbox: it cannot be opened"
+            );
+            Ok(DeliveryOutcome::Stored)
+        }
     }
-    Ok(DeliveryOutcome::Stored)
 }
 
 fn ingest(
@@ -152,14 +158,14 @@ fn ingest_opened(
     let previous_phase = loaded.secrets.phase;
     loaded.secrets = opened.connection;
     connections::save(tx, &mut loaded)?;
-    opened::record_digest(tx, DigestScope::Connection(id), &opened.msg_hash)?;
-    connections::record_contact(tx, id)?;
+    deduplication::record_digest(tx, DigestScope::Connection(id), &opened.msg_hash)?;
+    connections::record_peer_activity(tx, id)?;
     if opened.has_new_session {
         outbox::requeue_sealed(tx, id)?;
     }
     if opened.is_reset {
-        let why = "the peer began a new session that does not continue the old one: compare the \
-                   safety number";
+        let why = "the partner's node started a new session that does not continue the old one: \
+                   compare the safety number";
         connections::set_health(tx, id, HealthState::Waiting, Some(why))?;
     }
     if let Some(publication) = &opened.publication {
@@ -178,9 +184,9 @@ fn ingest_opened(
     Ok(())
 }
 
-/// Handles an envelope whose message does not open. A duplicate is ignored, and failures that need
-/// no remedy are only logged. Any other failure is shown on the connection and on its unfinished
-/// deliveries.
+/// Handles an envelope whose message cannot be opened. A duplicate is ignored, and a failure that
+/// needs no remedy is only logged. Any other failure is shown on the connection and on its
+/// unfinished deliveries.
 fn ingest_rejected(
     tx: &mut Tx<'_>,
     loaded: &mut LoadedConnection,
@@ -192,7 +198,7 @@ fn ingest_rejected(
         connections::save(tx, loaded)?;
     }
     if let RejectReason::Consumed { msg_hash } = &rejected.reason
-        && opened::has_digest(tx, DigestScope::Connection(loaded.id), msg_hash)?
+        && deduplication::has_digest(tx, DigestScope::Connection(loaded.id), msg_hash)?
     {
         return Ok(());
     }
@@ -250,7 +256,7 @@ fn apply_event(
             metadata,
             kind,
             body,
-        } => store_unknown_event(tx, loaded.id, metadata, kind, &body),
+        } => store_unknown_payload(tx, loaded.id, metadata, kind, &body),
         Event::Ignored => Ok(()),
     }
 }
@@ -262,7 +268,7 @@ fn store_message(
     metadata: MessageMetadata,
     message: &Message,
 ) -> Result<(), Fault> {
-    if !opened::record_uuid(tx, loaded.id, &metadata.message_id)? {
+    if !deduplication::record_uuid(tx, loaded.id, &metadata.message_id)? {
         return Ok(());
     }
     if messages::find_sent(tx, loaded.id, &metadata.message_id)?.is_some() {
@@ -273,21 +279,17 @@ fn store_message(
         return Ok(());
     }
     let chat = pairing::find_or_create_chat(tx, loaded)?;
-    let contact = connections::load(tx, loaded.id)?.contact;
+    let author_name = match &message.author {
+        Some(author) => visible_name(&author.name),
+        None => connections::load(tx, loaded.id)?.contact,
+    };
     let new = messages::NewMessage {
         uuid: metadata.message_id,
         author: MessageAuthor::Connection(loaded.id),
-        author_name: message
-            .author
-            .as_ref()
-            .map_or(&contact, |author| &author.name),
+        author_name: &author_name,
         content: &message.content,
-        content_type: if message.content_type == payload::ContentType::HTML {
-            ContentType::Html
-        } else {
-            ContentType::Markdown
-        },
-        action_required: message.requires_action,
+        content_type: stored_type(message.content_type),
+        action_required: message.action_required,
         reply_to: message.reply_to,
         deliver_by: message.deliver_by,
         read_by: message.read_by,
@@ -306,11 +308,20 @@ fn store_message(
     events::add(tx, Subject::Message(id))
 }
 
+/// Returns the type of a text that arrived. A type that a later version added is plain text.
+const fn stored_type(received: payload::ContentType) -> ContentType {
+    match received {
+        payload::ContentType::MARKDOWN => ContentType::Markdown,
+        payload::ContentType::HTML => ContentType::Html,
+        _ => ContentType::Plain,
+    }
+}
+
 /// Stores the files of a message, to be downloaded automatically or on request. Files above the
 /// size limit of a message fail.
 fn store_files(
     tx: &mut Tx<'_>,
-    message: MessageKey,
+    message: MessageRowId,
     content: &Message,
     policy: DownloadPolicy,
 ) -> Result<(), Fault> {
@@ -383,27 +394,27 @@ fn apply_receipt(
     Ok(())
 }
 
-/// Stores an event of an unknown kind for a later version that supports it.
-fn store_unknown_event(
+/// Stores a payload of an unknown kind for a later version that supports it.
+fn store_unknown_payload(
     tx: &mut Tx<'_>,
     connection: ConnectionId,
     metadata: MessageMetadata,
     kind: Kind,
     body: &[u8],
 ) -> Result<(), Fault> {
-    if !opened::record_uuid(tx, connection, &metadata.message_id)? {
+    if !deduplication::record_uuid(tx, connection, &metadata.message_id)? {
         return Ok(());
     }
     tracing::info!(
         %connection,
         kind = kind.0,
-        "stored an event of a kind that this version does not know"
+        "stored a payload of a kind that this version does not know"
     );
-    unknown_events::insert(tx, connection, &metadata, kind, body)
+    unknown_payloads::insert(tx, connection, &metadata, kind, body)
 }
 
 /// Applies a status that the relay reports for one of our envelopes.
-pub fn apply_status_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fault> {
+pub(crate) fn apply_status_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fault> {
     let Some(row) = outbox::find_by_envelope(tx, &event.envelope)? else {
         return Ok(());
     };
@@ -421,7 +432,7 @@ pub fn apply_status_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fa
         deliveries::advance(tx, key, status, &change)?;
     }
     if row.kind == Kind::CONNECTION_ACCEPT && code == Some(FailureCode::Expired) {
-        // The peer waits for the accept, so it is sent again.
+        // The peer waits for the acceptance, so it is sent again.
         return outbox::requeue(tx, row.id);
     }
     if status == DeliveryStatus::Failed {
@@ -431,14 +442,18 @@ pub fn apply_status_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result<(), Fa
     Ok(())
 }
 
-/// Marks a connection as broken if its request or accept cannot be delivered. Messages that waited
-/// for the accept fail.
-pub fn record_failed_pairing_message(
+/// Marks a connection as broken if its request or acceptance cannot be delivered. Messages that
+/// waited for the acceptance to be confirmed fail.
+pub(crate) fn record_failed_pairing_message(
     tx: &Tx<'_>,
     row: &outbox::SubmittedItem,
     code: FailureCode,
 ) -> Result<(), Fault> {
     let reason = match row.kind {
+        Kind::CONNECTION_REQUEST if code == FailureCode::Refused => {
+            "the partner's node refused the request: the invite was used before, was revoked or \
+             has expired, or too many requests wait there: ask for a new invite"
+        }
         Kind::CONNECTION_REQUEST => "the request could not be delivered: ask for a new invite",
         Kind::CONNECTION_ACCEPT => {
             pairing::fail_deliveries(tx, row.connection, code)?;

@@ -1,6 +1,6 @@
 //! The node: `sealpost`, daemon and CLI in one program. It runs beside the software of a business,
-//! encrypts what that sends, decrypts what it receives, and exchanges messages through a relay that
-//! can read none of them.
+//! encrypts outgoing messages, decrypts incoming ones, and exchanges them through a relay that can
+//! read none of them.
 //!
 //! Decisions are in `sealpost-node-core` and cryptography is in `sealpost-e2ee`. Imports point one
 //! way: [`cli`] and [`api`] on top, then [`daemon`] with its tasks, then transactions ([`pairing`],
@@ -15,14 +15,14 @@ pub mod config;
 pub mod conversation;
 pub mod daemon;
 pub mod fault;
-pub mod files;
+pub(crate) mod files;
 mod hex;
 pub mod identity;
-pub mod inbox;
+pub(crate) mod inbox;
 pub mod outbox;
 pub mod pairing;
-pub mod preview;
-pub mod progress;
+pub(crate) mod preview;
+pub(crate) mod progress;
 pub mod store;
 
 #[cfg(test)]

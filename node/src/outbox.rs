@@ -26,7 +26,7 @@ use sealpost_node_core::{
     connection::{Connection, Outgoing, Phase, SealRefusal},
     model::{
         AttachmentId, ChatId, ConnectionId, ConnectionStatus, ContentType, Direction, FileStatus,
-        HealthState, MessageId, MessageKey, MessageUuid, RefusalCode, UserId,
+        HealthState, MessageId, MessageRowId, MessageUuid, RefusalCode, UserId,
     },
     submission::{self, SubmissionResult},
 };
@@ -35,13 +35,13 @@ use sealpost_proto::{
     wire::{SubmitResult, SubmittedEnvelope},
 };
 
-/// Validated message to be sent.
+/// Message to be sent, as validated from a request.
 #[derive(Debug, Clone)]
-pub struct Draft {
+pub struct OutgoingMessage {
     /// Recipients, without duplicates.
     pub to: Vec<ConnectionId>,
-    /// Text in Markdown.
     pub content: String,
+    pub content_type: ContentType,
     /// Staged files, or files that other messages use.
     pub attachments: Vec<AttachmentId>,
     /// The message that this one answers.
@@ -57,33 +57,34 @@ pub struct Draft {
 ///
 /// # Errors
 /// Refuses with `not_accepted` if a connection cannot carry messages, with `not_found` if a file is
-/// not staged, and with `files_too_large` if the files exceed `files_bytes_max`.
+/// no longer on this node or the message in `reply_to` is unknown, and with `files_too_large` if
+/// the files exceed `files_bytes_max`.
 pub fn send(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
-    draft: &Draft,
+    outgoing: &OutgoingMessage,
     files_bytes_max: u64,
 ) -> Result<Vec<MessageId>, Fault> {
-    let files = start_uploads(tx, &draft.attachments, files_bytes_max)?;
+    let files = start_uploads(tx, &outgoing.attachments, files_bytes_max)?;
     let uuid = MessageUuid::from_bytes(tx.random_bytes());
     let new = messages::NewMessage {
         uuid,
         author: MessageAuthor::User(UserId::FIRST),
         author_name: &identity.name,
-        content: &draft.content,
-        content_type: ContentType::Markdown,
-        action_required: draft.action_required,
-        reply_to: draft.reply_to.map(|id| find_uuid(tx, id)).transpose()?,
-        deliver_by: draft.deliver_by,
-        read_by: draft.read_by,
+        content: &outgoing.content,
+        content_type: outgoing.content_type,
+        action_required: outgoing.action_required,
+        reply_to: outgoing.reply_to.map(|id| find_uuid(tx, id)).transpose()?,
+        deliver_by: outgoing.deliver_by,
+        read_by: outgoing.read_by,
         sent_at: tx.now,
     };
     let message = messages::insert(tx, &new)?;
     for (ordinal, file) in files.iter().enumerate() {
         attachments::attach(tx, file.id, message, ordinal)?;
     }
-    let mut sent = Vec::with_capacity(draft.to.len());
-    for &connection in &draft.to {
+    let mut sent = Vec::with_capacity(outgoing.to.len());
+    for &connection in &outgoing.to {
         let posting = postings::NewPosting {
             chat: find_sendable_chat(tx, connection)?,
             message,
@@ -106,7 +107,7 @@ pub fn send(
 
 fn find_sendable_chat(tx: &Tx<'_>, connection: ConnectionId) -> Result<ChatId, Fault> {
     let row = connections::load(tx, connection)?;
-    // The accept was not delivered, so nothing will confirm it, and a message would wait forever.
+    // The acceptance was not delivered, so it is never confirmed, and a message would wait forever.
     if row.health == HealthState::Broken && row.last_contact_at.is_none() {
         let reason = row.health_reason.unwrap_or_default();
         let detail = format!(
@@ -134,7 +135,7 @@ fn start_uploads(
     attachments: &[AttachmentId],
     bytes_max: u64,
 ) -> Result<Vec<StoredFile>, Fault> {
-    let mut claimed = Vec::with_capacity(attachments.len());
+    let mut files = Vec::with_capacity(attachments.len());
     let mut total = 0_u64;
     for &id in attachments {
         let attachment = attachments::load(tx, id)?;
@@ -153,13 +154,13 @@ fn start_uploads(
         if file.status == FileStatus::Staged {
             files::advance(tx, file.id, FileStatus::Uploading, None)?;
         }
-        claimed.push(file);
+        files.push(file);
     }
     if total > bytes_max {
         let detail = format!("{total} bytes in total; the limit is {bytes_max}");
         return Err(Fault::refused(RefusalCode::FilesTooLarge, detail));
     }
-    Ok(claimed)
+    Ok(files)
 }
 
 /// Seals the rows that can be sent now, and returns the envelopes to submit after the commit.
@@ -167,7 +168,7 @@ pub fn seal_batch(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
 ) -> Result<Vec<SubmittedEnvelope>, Fault> {
-    outbox::requeue_unconfirmed(tx)?;
+    outbox::requeue_unconfirmed_accepts(tx)?;
     for connection in receipts::find_connections_with_receipts(tx)? {
         for receipt in receipts::remove_due(tx, connection)? {
             let uuid = MessageUuid::from_bytes(tx.random_bytes());
@@ -211,7 +212,7 @@ fn seal_connection(
             Ok(()) => has_sealed = true,
             Err(SealRefusal::NotAccepted) => are_messages_blocked |= is_message,
             Err(SealRefusal::Broken) => {
-                let why = "the session cannot seal: the partner has to connect again";
+                let why = "the session cannot encrypt messages: the partner has to connect again";
                 connections::set_health(tx, connection, HealthState::Broken, Some(why))?;
                 break;
             }
@@ -225,21 +226,21 @@ fn seal_connection(
 }
 
 /// Returns whether a row can be sealed: the phase permits its kind, its files are uploaded, and the
-/// mailbox in its capability is published.
+/// mailbox that a pairing message announces exists at the relay and has prekeys.
 fn is_ready(tx: &Tx<'_>, loaded: &LoadedConnection, row: &WaitingItem) -> Result<bool, Fault> {
     if !loaded.secrets.can_send(row.kind) {
         return Ok(false);
     }
     match (row.kind, &row.content) {
         (Kind::CONNECTION_REQUEST | Kind::CONNECTION_ACCEPT, _) => {
-            relay_jobs::is_published(tx, loaded.id.into())
+            relay_jobs::is_mailbox_ready(tx, loaded.id.into())
         }
         (_, Content::Message(message)) => are_files_uploaded(tx, *message),
         (_, Content::Payload(_)) => Ok(true),
     }
 }
 
-fn are_files_uploaded(tx: &Tx<'_>, message: MessageKey) -> Result<bool, Fault> {
+fn are_files_uploaded(tx: &Tx<'_>, message: MessageRowId) -> Result<bool, Fault> {
     let attachments = attachments::load_for_message(tx, message)?;
     Ok(attachments
         .iter()
@@ -273,7 +274,7 @@ fn seal_row(
 
 /// Encodes the payload of a message from its row and its files. Sealing again must give the same
 /// plaintext, so all inputs are immutable after the message is stored.
-fn encode_message(tx: &Tx<'_>, key: MessageKey) -> Result<Vec<u8>, Fault> {
+fn encode_message(tx: &Tx<'_>, key: MessageRowId) -> Result<Vec<u8>, Fault> {
     let message = messages::load(tx, key)?;
     let payload = Message {
         author: Some(Author {
@@ -283,13 +284,14 @@ fn encode_message(tx: &Tx<'_>, key: MessageKey) -> Result<Vec<u8>, Fault> {
         content_type: match message.content_type {
             ContentType::Markdown => payload::ContentType::MARKDOWN,
             ContentType::Html => payload::ContentType::HTML,
+            ContentType::Plain => payload::ContentType::PLAIN,
         },
         attachments: attachments::load_for_message(tx, key)?
             .into_iter()
             .map(|attachment| load_full_descriptor(tx, attachment.file))
             .collect::<Result<_, _>>()?,
         reply_to: message.reply_to,
-        requires_action: message.action_required,
+        action_required: message.action_required,
         deliver_by: message.deliver_by,
         read_by: message.read_by,
         ..Message::text(message.content)
@@ -396,13 +398,13 @@ pub fn record_unreachable(tx: &Tx<'_>, reason: &str, next_at: Timestamp) -> Resu
 /// Maximum number of pending deliveries that get a reason in one transaction.
 const REASON_UPDATES_MAX: i64 = 1_000;
 
-/// Starts a new session with the peer's prekeys. Retains the old session if the prekeys are
+/// Starts a new session with the peer's prekeys. Keeps the current session if the prekeys are
 /// unusable.
 pub fn rotate_session(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
     connection: ConnectionId,
-    sealed_base: &[u8],
+    sealed_bundle: &[u8],
 ) -> Result<(), Fault> {
     let mut loaded = connections::load_secrets(tx, connection)?;
     if loaded.secrets.phase != Phase::Accepted
@@ -412,7 +414,7 @@ pub fn rotate_session(
     }
     match loaded
         .secrets
-        .rotate_session(&identity.keys, sealed_base, tx.now, tx.rng)
+        .rotate_session(&identity.keys, sealed_bundle, tx.now, tx.rng)
     {
         Ok(()) => {
             outbox::requeue_sealed(tx, connection)?;
@@ -422,7 +424,7 @@ pub fn rotate_session(
             tracing::warn!(
                 %connection,
                 %error,
-                "the session was not replaced; the old one remains in use"
+                "the session was not replaced; the current one remains in use"
             );
             Ok(())
         }

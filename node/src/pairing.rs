@@ -6,9 +6,8 @@ use crate::{
     store::{
         Tx, chats,
         connections::{self, LoadedConnection, NewConnection},
-        deliveries, invites,
-        opened::{self, DigestScope},
-        outbox, receipts,
+        deduplication::{self, DigestScope},
+        deliveries, invites, outbox, receipts,
         relay_jobs::{self, JobKind, JobSubject},
     },
 };
@@ -22,13 +21,15 @@ use sealpost_node_core::{
         Connection, Phase, PrekeyPublication, ReceivedRequest, RequestArgs, RequestError,
         truncate_note,
     },
-    held_invite::HeldInvite,
+    issued_invite::IssuedInvite,
     model::{
         ChatId, ConnectionId, HealthState, InviteId, InviteKind, InviteStatus, MessageUuid,
         RefusalCode,
     },
 };
-use sealpost_proto::{DeliveryStatus, FailureCode, MailboxId, MailboxRef, Origin, limits};
+use sealpost_proto::{
+    DeliveryStatus, FailureCode, MailboxId, MailboxRef, Origin, limits, wire::DeliveryOutcome,
+};
 use std::time::Duration;
 
 /// Options of a new invite.
@@ -42,53 +43,60 @@ pub struct InviteOptions {
     pub auto_accept: bool,
 }
 
-/// Creates an invite. The caller must not hand out the URL before the relay jobs have published the
-/// mailbox and the prekeys.
+/// Creates an invite. The caller must not hand out the URL before the relay jobs have opened the
+/// mailbox and published its prekeys.
 pub fn create_invite(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
-    terms: InviteOptions,
+    options: InviteOptions,
 ) -> Result<InviteId, Fault> {
     let mailbox = MailboxRef {
         relay: identity.relay.clone(),
         id: MailboxId::from_bytes(tx.random_bytes()),
     };
-    let expires_at = tx.now.plus(terms.lifetime);
-    let (kind, expires_at, base_lifetime) = match terms.kind {
+    let expires_at = tx.now.plus(options.lifetime);
+    let (kind, expires_at, bundle_lifetime) = match options.kind {
         InviteKind::Single => (
             KindOnWire::SingleUse {
                 expires: expires_at,
             },
             Some(expires_at),
-            terms.lifetime,
+            options.lifetime,
         ),
         InviteKind::Contact => (KindOnWire::ContactAddress, None, limits::PREKEYS_LIFETIME),
     };
     let invite = Invite::generate(kind, mailbox, *identity.keys.fingerprint(), tx.rng);
-    let mut held = HeldInvite::new(invite);
-    let sealed = held
-        .generate_base(
-            &identity.keys,
-            &identity.card,
-            base_lifetime,
-            tx.now,
-            tx.rng,
-        )
-        .ok_or_else(|| Fault::failed("the prekeys of an invite cannot be sealed"))?;
-    let id = invites::insert(tx, terms.kind, terms.auto_accept, expires_at, &held)?;
-    let mailbox = held.invite.mailbox().id;
-    let now = tx.now;
-    relay_jobs::add(
-        tx,
-        id.into(),
-        JobKind::OpenMailbox,
-        &mailbox,
-        held.invite.send_key().expose(),
-        now,
-    )?;
-    let kind = JobKind::PublishPrekeys;
-    relay_jobs::add(tx, id.into(), kind, &mailbox, &sealed, now)?;
+    let mut issued = IssuedInvite::new(invite);
+    let sealed = generate_invite_bundle(tx, identity, &mut issued, bundle_lifetime)?;
+    let id = invites::insert(tx, options.kind, options.auto_accept, expires_at, &issued)?;
+    add_invite_jobs(tx, id, &issued, &sealed)?;
     Ok(id)
+}
+
+fn generate_invite_bundle(
+    tx: &mut Tx<'_>,
+    identity: &NodeIdentity,
+    issued: &mut IssuedInvite,
+    lifetime: Duration,
+) -> Result<[u8; limits::SEALED_PREKEYS_BYTES], Fault> {
+    issued
+        .generate_bundle(&identity.keys, &identity.card, lifetime, tx.now, tx.rng)
+        .ok_or_else(|| Fault::failed("the prekeys of an invite cannot be sealed"))
+}
+
+/// Queues the relay jobs that open the mailbox of an invite and publish its prekeys.
+fn add_invite_jobs(
+    tx: &mut Tx<'_>,
+    id: InviteId,
+    issued: &IssuedInvite,
+    sealed_bundle: &[u8],
+) -> Result<(), Fault> {
+    let (now, mailbox) = (tx.now, issued.invite.mailbox().id);
+    let send_key = issued.invite.send_key();
+    let kind = JobKind::OpenMailbox;
+    relay_jobs::add(tx, id.into(), kind, &mailbox, send_key.expose(), now)?;
+    let kind = JobKind::PublishPrekeys;
+    relay_jobs::add(tx, id.into(), kind, &mailbox, sealed_bundle, now)
 }
 
 /// Revokes an invite and closes its mailbox.
@@ -103,7 +111,12 @@ pub fn revoke_invite(tx: &mut Tx<'_>, id: InviteId) -> Result<(), Fault> {
             "the invite is no longer open",
         ));
     }
-    close_mailbox_after(tx, id.into(), &row.held.invite.mailbox().id, Duration::ZERO)
+    close_mailbox_after(
+        tx,
+        id.into(),
+        &row.issued.invite.mailbox().id,
+        Duration::ZERO,
+    )
 }
 
 /// Deletes an invite that was never handed out, and closes its mailbox in case the relay has opened
@@ -112,7 +125,12 @@ pub(crate) fn discard_invite(tx: &mut Tx<'_>, id: InviteId) -> Result<(), Fault>
     let row = load_invite(tx, id)?;
     relay_jobs::remove_for_subject(tx, id.into())?;
     invites::delete(tx, id)?;
-    close_mailbox_after(tx, id.into(), &row.held.invite.mailbox().id, Duration::ZERO)
+    close_mailbox_after(
+        tx,
+        id.into(),
+        &row.issued.invite.mailbox().id,
+        Duration::ZERO,
+    )
 }
 
 /// Loads one of our invites.
@@ -213,7 +231,7 @@ fn open_and_publish_mailbox(
     publish_prekeys(tx, id, publication)
 }
 
-/// Queues the relay job that publishes fresh prekeys in an open mailbox.
+/// Queues the relay job that publishes new prekeys in an open mailbox.
 pub(crate) fn publish_prekeys(
     tx: &mut Tx<'_>,
     id: ConnectionId,
@@ -225,30 +243,28 @@ pub(crate) fn publish_prekeys(
         id.into(),
         JobKind::PublishPrekeys,
         &publication.mailbox.id,
-        &publication.sealed_base,
+        &publication.sealed_bundle,
         now,
     )
 }
 
-/// Stores a request that was received at one of our invites, and accepts or rejects it if the
-/// invite decides that.
+/// Stores a request that was received at one of our invites, and accepts it if the invite decides
+/// that. A request at an invite that is not open, or at which too many requests are pending, is
+/// refused and only counted: anybody who has the invite can send any number of them. The earliest
+/// requests remain, so that nobody can displace what a person has not seen yet.
 pub(crate) fn receive_request(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
     invite: &invites::InviteRow,
     request: &ReceivedRequest,
-) -> Result<(), Fault> {
+) -> Result<DeliveryOutcome, Fault> {
     if replace_earlier_request(tx, request)? == EarlierRequest::Retained {
-        return Ok(());
+        return Ok(DeliveryOutcome::Stored);
     }
-    // An expired invite stays open until the next maintenance run.
-    let has_expired = invite.expires_at.is_some_and(|end| end <= tx.now);
-    let refusal = match invite.status {
-        InviteStatus::Open if !has_expired => None,
-        InviteStatus::Open | InviteStatus::Expired => Some("the invite has expired"),
-        InviteStatus::Revoked => Some("the invite was revoked"),
-        InviteStatus::Used => Some(USED),
-    };
+    if !accepts_requests(tx, invite)? {
+        invites::count_refused_request(tx, invite.id)?;
+        return Ok(DeliveryOutcome::Refused);
+    }
     let new = NewConnection {
         secrets: &request.connection,
         contact: card_name(&request.peer_card),
@@ -261,13 +277,19 @@ pub(crate) fn receive_request(
             .map_or("", |capability| capability.mailbox.relay.as_str()),
     };
     let id = connections::insert(tx, &new)?;
-    opened::record_digest(tx, DigestScope::Connection(id), &request.msg_hash)?;
-    opened::record_uuid(tx, id, &request.message_id)?;
-    match refusal {
-        Some(reason) => reject(tx, id, Some(reason)),
-        None if invite.auto_accept => accept(tx, identity, id),
-        None => delete_excess_requests(tx, invite),
+    deduplication::record_digest(tx, DigestScope::Connection(id), &request.msg_hash)?;
+    deduplication::record_uuid(tx, id, &request.message_id)?;
+    if invite.auto_accept {
+        accept(tx, identity, id)?;
     }
+    Ok(DeliveryOutcome::Stored)
+}
+
+fn accepts_requests(tx: &Tx<'_>, invite: &invites::InviteRow) -> Result<bool, Fault> {
+    // An expired invite stays open until the next maintenance run.
+    let has_expired = invite.expires_at.is_some_and(|end| end <= tx.now);
+    let is_open = invite.status == InviteStatus::Open && !has_expired;
+    Ok(is_open && connections::find_waiting(tx, invite.id)?.len() < limits::PENDING_REQUESTS_MAX)
 }
 
 /// Outcome for an earlier request of the same peer.
@@ -279,17 +301,16 @@ enum EarlierRequest {
 }
 
 /// Resolves several requests of one identity at the same invite: the pending request with the
-/// highest session epoch replaces the others. A request that a user has decided is never replaced.
+/// highest session epoch replaces the others. A request that was accepted or rejected is never
+/// replaced.
 fn replace_earlier_request(
     tx: &Tx<'_>,
     request: &ReceivedRequest,
 ) -> Result<EarlierRequest, Fault> {
+    let invite = &request.connection.invite_id;
     let fingerprint = request.connection.peer.fingerprint();
-    for id in connections::find_by_invite(tx, &request.connection.invite_id)? {
+    for id in connections::find_by_peer(tx, invite, fingerprint.as_bytes())? {
         let earlier = connections::load_secrets(tx, id)?.secrets;
-        if earlier.peer.fingerprint() != fingerprint {
-            continue;
-        }
         let is_newer = earlier
             .sessions
             .current_epoch()
@@ -300,16 +321,6 @@ fn replace_earlier_request(
         connections::delete_request(tx, id)?;
     }
     Ok(EarlierRequest::Replaced)
-}
-
-/// Deletes the oldest pending requests above [`limits::PENDING_REQUESTS_MAX`], so that strangers
-/// cannot fill the database.
-fn delete_excess_requests(tx: &Tx<'_>, invite: &invites::InviteRow) -> Result<(), Fault> {
-    let waiting = connections::find_waiting(tx, invite.id)?;
-    waiting
-        .into_iter()
-        .skip(limits::PENDING_REQUESTS_MAX)
-        .try_for_each(|id| connections::delete_request(tx, id))
 }
 
 /// Accepts a request.
@@ -340,8 +351,8 @@ pub fn accept(tx: &mut Tx<'_>, identity: &NodeIdentity, id: ConnectionId) -> Res
     connections::record_change(tx, id)
 }
 
-/// Explains why messages wait although the connection is accepted: only the accept is sent before
-/// its receipt arrives.
+/// Shows on the connection why messages wait although it is accepted: before the receipt of the
+/// acceptance arrives, only the acceptance is sent.
 pub(crate) fn set_awaiting_confirmation(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     let why =
         "the partner has not confirmed the connection yet; messages are sent as soon as it has";
@@ -381,7 +392,7 @@ pub fn reject(tx: &mut Tx<'_>, id: ConnectionId, reason: Option<&str>) -> Result
     outbox::add_payload(tx, id, Kind::CONNECTION_REJECT, &uuid, &body)
 }
 
-/// Blocks a connection permanently: closes our mailbox and fails open deliveries.
+/// Blocks a connection permanently: closes our mailbox and fails unfinished deliveries.
 pub fn block(tx: &mut Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     let mut loaded = connections::load_secrets(tx, id)?;
     if loaded.secrets.phase == Phase::Blocked {
@@ -396,7 +407,7 @@ pub fn block(tx: &mut Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     fail_deliveries(tx, id, FailureCode::Cancelled)
 }
 
-/// Fails the open deliveries to a connection.
+/// Fails the unfinished deliveries to a connection.
 pub(crate) fn fail_deliveries(
     tx: &Tx<'_>,
     id: ConnectionId,
@@ -412,7 +423,8 @@ pub(crate) fn fail_deliveries(
     Ok(())
 }
 
-/// Schedules the closing of a single-use invite's mailbox, after the peer has confirmed the accept.
+/// Schedules the closing of a single-use invite's mailbox, after the peer has confirmed our
+/// acceptance.
 /// The delay leaves time for late requests, which are rejected with a reason.
 pub(crate) fn schedule_invite_mailbox_closing(
     tx: &mut Tx<'_>,
@@ -428,30 +440,55 @@ pub(crate) fn schedule_invite_mailbox_closing(
         close_mailbox_after(
             tx,
             invite.into(),
-            &row.held.invite.mailbox().id,
+            &row.issued.invite.mailbox().id,
             limits::INVITE_MAILBOX_RETENTION,
         )?;
     }
     Ok(())
 }
 
+/// Opens the mailboxes of all open invites and connections again and publishes new prekeys, because
+/// the relay has lost the account.
+pub(crate) fn reopen_mailboxes(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), Fault> {
+    for row in invites::find_open(tx)? {
+        relay_jobs::remove_for_subject(tx, row.id.into())?;
+        open_invite_mailbox(tx, identity, row)?;
+    }
+    for id in connections::find_open(tx)? {
+        let mut loaded = connections::load_secrets(tx, id)?;
+        if let Some(publication) = loaded.secrets.renew_prekeys(&identity.keys, tx.now, tx.rng) {
+            connections::save(tx, &mut loaded)?;
+            relay_jobs::remove_for_subject(tx, id.into())?;
+            open_and_publish_mailbox(tx, id, &publication)?;
+        }
+    }
+    Ok(())
+}
+
+/// Queues the relay jobs that open the mailbox of an invite and publish new prekeys in it.
+fn open_invite_mailbox(
+    tx: &mut Tx<'_>,
+    identity: &NodeIdentity,
+    mut row: invites::InviteRow,
+) -> Result<(), Fault> {
+    let lifetime = row
+        .expires_at
+        .map_or(limits::PREKEYS_LIFETIME, |at| at.since(tx.now));
+    let sealed = generate_invite_bundle(tx, identity, &mut row.issued, lifetime)?;
+    invites::save(tx, &row)?;
+    add_invite_jobs(tx, row.id, &row.issued, &sealed)
+}
+
 /// Closes expired single-use invites, and renews the prekeys of contact addresses.
 pub(crate) fn maintain_invites(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), Fault> {
     for mut row in invites::find_due_for_maintenance(tx)? {
-        let mailbox = row.held.invite.mailbox().id;
+        let mailbox = row.issued.invite.mailbox().id;
         if row.kind == InviteKind::Single {
             invites::close(tx, row.id, InviteStatus::Expired)?;
             close_mailbox_after(tx, row.id.into(), &mailbox, Duration::ZERO)?;
-        } else if row.held.is_base_rotation_due(tx.now) {
-            let sealed = row.held.generate_base(
-                &identity.keys,
-                &identity.card,
-                limits::PREKEYS_LIFETIME,
-                tx.now,
-                tx.rng,
-            );
-            let sealed =
-                sealed.ok_or_else(|| Fault::failed("the prekeys of an invite cannot be sealed"))?;
+        } else if row.issued.is_bundle_rotation_due(tx.now) {
+            let lifetime = limits::PREKEYS_LIFETIME;
+            let sealed = generate_invite_bundle(tx, identity, &mut row.issued, lifetime)?;
             invites::save(tx, &row)?;
             let now = tx.now;
             let kind = JobKind::PublishPrekeys;
@@ -465,7 +502,7 @@ pub(crate) fn maintain_invites(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Resu
 pub(crate) fn maintain_connections(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), Fault> {
     for id in connections::find_open(tx)? {
         let mut loaded = connections::load_secrets(tx, id)?;
-        if !loaded.secrets.is_base_rotation_due(tx.now)
+        if !loaded.secrets.is_bundle_rotation_due(tx.now)
             || relay_jobs::contains(tx, id.into(), JobKind::PublishPrekeys)?
         {
             continue;

@@ -1,8 +1,8 @@
-//! Live progress of file transfers: bytes moved and transfer rate.
+//! Live progress of file transfers: bytes transferred and transfer rate.
 //!
 //! The progress is kept in memory, for display only; the database holds the state that matters.
-//! Transfers report to [`Progress`] as often as they like. Each subscriber reads at its own pace,
-//! so that a slow subscriber cannot delay a transfer.
+//! Transfers report to [`Progress`] as often as they make progress. Each subscriber reads at its
+//! own pace, so that a slow subscriber cannot delay a transfer.
 
 use sealpost_node_core::model::{AttachmentId, Direction};
 use sealpost_proto::limits::{
@@ -19,10 +19,10 @@ use tokio::{
 
 /// Progress of one transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transfer {
+pub(crate) struct Transfer {
     pub attachment: AttachmentId,
     pub direction: Direction,
-    /// Sealed bytes that have moved.
+    /// Sealed bytes that have been transferred.
     pub bytes: u64,
     /// Sealed bytes of the whole file.
     pub total: u64,
@@ -33,25 +33,25 @@ pub struct Transfer {
 
 /// State of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransferState {
+pub(crate) enum TransferState {
     Moving,
-    /// All bytes have moved.
+    /// All bytes have been transferred.
     Done,
-    /// The transfer ended before all bytes had moved.
+    /// The transfer ended before all bytes had been transferred.
     Stopped,
 }
 
 /// Running transfers, and those that finished recently, so that a subscriber does not miss the end
 /// of a short one.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     tracks: watch::Sender<Vec<Arc<Track>>>,
 }
 
 impl Progress {
-    /// Registers a transfer of which `bytes` of `total` sealed bytes have moved before. It ends
-    /// when the returned handle is dropped.
-    pub fn start(
+    /// Registers a transfer of which `bytes` of `total` sealed bytes have been transferred before.
+    /// It ends when the returned handle is dropped.
+    pub(crate) fn start(
         &self,
         attachment: AttachmentId,
         direction: Direction,
@@ -80,7 +80,7 @@ impl Progress {
 
     /// Subscribes to running and future transfers.
     #[must_use]
-    pub fn subscribe(&self) -> ProgressSubscriber {
+    pub(crate) fn subscribe(&self) -> ProgressSubscriber {
         let mut tracks = self.tracks.subscribe();
         let subscriptions = tracks
             .borrow_and_update()
@@ -99,11 +99,11 @@ impl Progress {
 /// Handle of a running transfer, which ends when the handle is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct RunningTransfer(Arc<Track>);
+pub(crate) struct RunningTransfer(Arc<Track>);
 
 impl RunningTransfer {
-    /// Reports the total number of sealed bytes that have moved.
-    pub fn update(&self, bytes: u64) {
+    /// Reports the total number of sealed bytes that have been transferred.
+    pub(crate) fn update(&self, bytes: u64) {
         self.0.lock().record(bytes, Instant::now());
     }
 }
@@ -146,7 +146,7 @@ impl Track {
     }
 }
 
-/// Samples of the bytes moved over time.
+/// Samples of the bytes transferred over time.
 #[derive(Debug)]
 struct History {
     bytes: u64,
@@ -218,7 +218,7 @@ impl History {
 
 /// Receiver of progress reports.
 #[derive(Debug)]
-pub struct ProgressSubscriber {
+pub(crate) struct ProgressSubscriber {
     tracks: watch::Receiver<Vec<Arc<Track>>>,
     subscriptions: Vec<Subscription>,
     ready: VecDeque<Transfer>,
@@ -270,7 +270,7 @@ impl Subscription {
 impl ProgressSubscriber {
     /// Waits for the next report. A transfer is reported when it begins, then at most every
     /// [`TRANSFER_PROGRESS_INTERVAL`] when it has changed, and when it ends. Cancel safe.
-    pub async fn next(&mut self) -> Transfer {
+    pub(crate) async fn next(&mut self) -> Transfer {
         loop {
             if let Some(transfer) = self.ready.pop_front() {
                 return transfer;
@@ -377,7 +377,7 @@ mod tests {
     async fn rate_covers_the_window_and_falls_when_idle() {
         let progress = Progress::default();
         let mut subscriber = progress.subscribe();
-        // Bytes moved before the start do not count towards the rate.
+        // Bytes transferred before the start do not count towards the rate.
         let moving = progress.start(attachment(1), Direction::In, 50_000_000, TOTAL);
         assert_eq!(subscriber.next().await.bytes_per_second, 0);
         let mut bytes = 50_000_000;

@@ -6,7 +6,7 @@ use crate::{
     files::DiskFileId,
     identity::NodeIdentity,
     inbox,
-    outbox::{self, Draft},
+    outbox::{self, OutgoingMessage},
     pairing::{self, InviteOptions},
     store::{
         DamageReport, MIGRATIONS, Tx, attachments, connections, deliveries,
@@ -28,14 +28,16 @@ use sealpost_e2ee::{
 };
 use sealpost_node_core::{
     model::{
-        ConnectionId, Direction, FileId, FileStatus, InviteId, InviteKind, MessageId, MessageUuid,
+        ConnectionId, ContentType, Direction, FileId, FileStatus, InviteId, InviteKind, MessageId,
+        MessageUuid,
     },
     transfer::DownloadPolicy,
 };
 use sealpost_proto::{
     BlobId, BlobRef, DeliveryId, FetchToken, Origin, Timestamp, limits,
     wire::{
-        Delivery, DeliveryBatch, DeliveryOutcome, SubmitOutcome, SubmitResult, SubmittedEnvelope,
+        DeliveredEnvelope, DeliveryBatch, DeliveryOutcome, SubmitOutcome, SubmitResult,
+        SubmittedEnvelope,
     },
 };
 use std::time::Duration;
@@ -141,16 +143,16 @@ impl TestNode {
 
     /// Creates an invite. Returns its id, the invite and its published prekeys.
     pub(crate) fn invite(&mut self, auto_accept: bool) -> (InviteId, Invite, Vec<u8>) {
-        let terms = InviteOptions {
+        let options = InviteOptions {
             kind: InviteKind::Single,
             lifetime: limits::INVITE_LIFETIME_DEFAULT,
             auto_accept,
         };
-        let name = self.step(|tx, identity| pairing::create_invite(tx, identity, terms));
+        let name = self.step(|tx, identity| pairing::create_invite(tx, identity, options));
         let prekeys = self.run_relay_jobs();
         let invite = self
             .step(|tx, _| pairing::load_invite(tx, name))
-            .held
+            .issued
             .invite;
         (name, Invite::parse(&invite.encode_link()).unwrap(), prekeys)
     }
@@ -202,15 +204,15 @@ impl TestNode {
         text: &str,
         files: &[FileId],
     ) -> MessageId {
-        let draft = Draft {
+        let outgoing = OutgoingMessage {
             attachments: files
                 .iter()
                 .map(|file| self.file(*file).attachment)
                 .collect(),
-            ..draft(connection, text)
+            ..outgoing_message(connection, text)
         };
         let mut names = self.step(|tx, identity| {
-            outbox::send(tx, identity, &draft, limits::MESSAGE_FILES_BYTES_MAX)
+            outbox::send(tx, identity, &outgoing, limits::MESSAGE_FILES_BYTES_MAX)
         });
         names.pop().unwrap()
     }
@@ -317,11 +319,12 @@ impl TestNode {
     }
 }
 
-/// Creates a draft to one connection.
-pub(crate) fn draft(connection: ConnectionId, text: &str) -> Draft {
-    Draft {
+/// Creates a message to one connection.
+pub(crate) fn outgoing_message(connection: ConnectionId, text: &str) -> OutgoingMessage {
+    OutgoingMessage {
         to: vec![connection],
         content: text.to_owned(),
+        content_type: ContentType::Markdown,
         attachments: Vec::new(),
         reply_to: None,
         action_required: false,
@@ -331,8 +334,8 @@ pub(crate) fn draft(connection: ConnectionId, text: &str) -> Draft {
 }
 
 /// Converts an envelope to the relay's delivery of it.
-pub(crate) fn to_delivery(envelope: &SubmittedEnvelope) -> Delivery {
-    Delivery {
+pub(crate) fn to_delivery(envelope: &SubmittedEnvelope) -> DeliveredEnvelope {
+    DeliveredEnvelope {
         id: DeliveryId(1),
         mailbox: envelope.mailbox.id,
         envelope: envelope.id,
@@ -343,15 +346,19 @@ pub(crate) fn to_delivery(envelope: &SubmittedEnvelope) -> Delivery {
 
 /// Converts envelopes to one batch of deliveries.
 pub(crate) fn to_batch(envelopes: &[SubmittedEnvelope]) -> DeliveryBatch {
-    let deliveries = envelopes.iter().zip(1..).map(|(envelope, id)| Delivery {
-        id: DeliveryId(id),
-        ..to_delivery(envelope)
-    });
+    let deliveries = envelopes
+        .iter()
+        .zip(1..)
+        .map(|(envelope, id)| DeliveredEnvelope {
+            id: DeliveryId(id),
+            ..to_delivery(envelope)
+        });
     DeliveryBatch {
         deliveries: deliveries.collect(),
         events: Vec::new(),
         backlog: 0,
-        lease: 1,
+        fence: 1,
+        webhook: None,
     }
 }
 
@@ -374,16 +381,16 @@ pub(crate) fn settle(one: &mut TestNode, other: &mut TestNode) {
 /// Connects two nodes with a new invite. Returns the id of the connection at each node.
 pub(crate) fn connect_nodes(
     inviter: &mut TestNode,
-    acceptor: &mut TestNode,
+    invitee: &mut TestNode,
 ) -> (ConnectionId, ConnectionId) {
     let (name, invite, prekeys) = inviter.invite(true);
-    let at_acceptor = acceptor.connect(&invite, &prekeys);
-    settle(acceptor, inviter);
+    let at_invitee = invitee.connect(&invite, &prekeys);
+    settle(invitee, inviter);
     let at_inviter = inviter
         .step(|tx, _| connections::find_by_invite(tx, &invite.id()))
         .remove(0);
     assert_eq!(inviter.connection(at_inviter).invite, Some(name));
-    (at_inviter, at_acceptor)
+    (at_inviter, at_invitee)
 }
 
 /// Two connected nodes without envelopes in flight.

@@ -11,6 +11,7 @@
 
 pub mod b64;
 pub mod backoff;
+pub mod batch_size;
 pub mod blob;
 pub mod error;
 pub mod ids;
@@ -22,9 +23,11 @@ pub mod secret;
 pub mod status;
 pub mod string_enum;
 pub mod time;
+pub mod webhook_url;
 pub mod wire;
 
 pub use b64::B64;
+pub use batch_size::BatchSize;
 pub use blob::BlobSize;
 pub use error::{ErrorCode, Problem};
 pub use ids::{
@@ -34,3 +37,4 @@ pub use origin::Origin;
 pub use secret::{FetchToken, SendKey, SessionKey, WebhookSecret};
 pub use status::{DeliveryStatus, EnvelopeState, FailureCode};
 pub use time::Timestamp;
+pub use webhook_url::WebhookUrl;

@@ -22,7 +22,7 @@ pub const MESSAGE_FILES_BYTES_MAX: u64 = 500_000_000;
 pub const FILE_NAME_BYTES_MAX: usize = 255;
 /// Media type of a file.
 pub const MIME_BYTES_MAX: usize = 127;
-/// Recipients of one `send`.
+/// Recipients of one message.
 pub const RECIPIENTS_PER_MESSAGE_MAX: usize = 256;
 /// Name on an identity card, as UTF-8.
 pub const CARD_NAME_BYTES_MAX: usize = 64;
@@ -67,9 +67,10 @@ pub const PREVIEW_MEMORY_BYTES: usize = 8 * 1024 * 1024;
 pub const PREVIEW_TIME_MAX: Duration = Duration::from_secs(10);
 /// Extension that is preserved when a file name is truncated, including the dot, as UTF-8.
 pub const FILE_EXTENSION_BYTES_MAX: usize = 16;
-/// Nesting depth of quotes, lists and emphasis; deeper levels are rendered flat. The work of an
-/// HTML parser grows with the square of the depth.
-pub const MARKDOWN_DEPTH_MAX: usize = 32;
+/// Nesting depth of the elements of a rendered message; deeper ones are displayed without theirs.
+pub const CONTENT_DEPTH_MAX: usize = 32;
+/// Rendered text of one message; a longer one is displayed as plain text.
+pub const RENDERED_TEXT_BYTES_MAX: usize = 256 * 1024;
 
 // --- envelopes and relays ---
 
@@ -81,7 +82,7 @@ pub const ENVELOPE_BYTES_MIN: usize = 2 * 1024;
 pub const ENVELOPE_BYTES_MAX: usize = 256 * 1024;
 /// Send keys of one mailbox: a peer that rotates its key uses two for a while.
 pub const SEND_KEYS_MAX: usize = 2;
-/// Exact size of a sealed prekey base at the relay.
+/// Exact size of a sealed prekey bundle at the relay.
 pub const SEALED_PREKEYS_BYTES: usize = 2_048;
 /// Envelopes in one request.
 pub const ENVELOPES_PER_REQUEST_MAX: usize = 100;
@@ -89,12 +90,23 @@ pub const ENVELOPES_PER_REQUEST_MAX: usize = 100;
 pub const ENVELOPES_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Body of any other JSON request to a relay.
 pub const JSON_REQUEST_BYTES_MAX: usize = 64 * 1024;
-/// Longest lifetime of an envelope (`MAX_LIFE` in `docs/e2ee.md`).
+/// Longest lifetime of an envelope.
 pub const ENVELOPE_LIFETIME_MAX: Duration = DAY.saturating_mul(30);
 /// Lifetime of an envelope whose sender requests none.
 pub const ENVELOPE_LIFETIME_DEFAULT: Duration = DAY.saturating_mul(7);
 /// Time beyond [`ENVELOPE_LIFETIME_MAX`] for which a relay retains an envelope's digest.
 pub const DIGEST_RETENTION_AFTER_LIFETIME: Duration = DAY.saturating_mul(7);
+/// Envelopes that one account submits per day whose records are retained for that long. The records
+/// of others are short.
+pub const LONG_RECORDS_PER_DAY_MAX: u32 = 50_000;
+/// Time after acceptance for which a short record is retained at least, and until the envelope
+/// ends. It is longer than [`BACKOFF_MAX`], after which a node submits an envelope again whose
+/// result it does not know.
+pub const SHORT_RECORD_RETENTION: Duration = HOUR.saturating_mul(2);
+/// Envelopes with the same id, in different mailboxes, that one status query or recall inspects.
+pub const ENVELOPES_WITH_SAME_ID_MAX: usize = 16;
+/// Status events that wait for one account; beyond it, further events are dropped.
+pub const ACCOUNT_EVENTS_MAX: u64 = 100_000;
 /// Envelopes waiting in one mailbox (default, configurable).
 pub const MAILBOX_ENVELOPES_MAX: u64 = 10_000;
 /// Bytes of envelopes waiting in one mailbox (default, configurable).
@@ -105,6 +117,17 @@ pub const ACCOUNT_ENVELOPES_MAX: u64 = 1_000_000;
 pub const ACCOUNT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Mailboxes of one account (default, configurable).
 pub const ACCOUNT_MAILBOXES_MAX: u64 = 100_000;
+/// Closed mailboxes of one account whose ids nobody can open again; beyond it, the id that was
+/// closed first is deleted.
+pub const CLOSED_MAILBOXES_MAX: u64 = 100_000;
+/// Time for which a relay retains the mailbox ids of a deleted account.
+pub const MAILBOX_ID_RETENTION: Duration = DAY.saturating_mul(37);
+/// Largest limit that the owner of a mailbox can set for each sender.
+pub const SENDER_ENVELOPES_MAX: u64 = 1_000_000;
+/// Period of that limit, from the first envelope of the sender on.
+pub const SENDER_LIMIT_PERIOD: Duration = DAY.saturating_mul(7);
+/// Delay after which a sender may retry a mailbox that has accepted its limit of envelopes.
+pub const SENDER_LIMIT_RETRY: Duration = HOUR;
 /// Blobs of one account (default, configurable).
 pub const ACCOUNT_BLOBS_MAX: u64 = 100_000;
 /// Bytes of all blobs of one account (default, configurable).
@@ -143,7 +166,7 @@ pub const BLOB_LIFETIME_MAX: Duration = DAY.saturating_mul(37);
 /// Longest time between `created` and `expires` of a request signature, and the tolerated clock
 /// difference.
 pub const SIGNATURE_LIFETIME_MAX: Duration = Duration::from_secs(300);
-/// Lifetime of a session.
+/// Lifetime of an API session.
 pub const SESSION_LIFETIME: Duration = HOUR;
 /// Longest long poll.
 pub const PULL_WAIT_MAX: Duration = Duration::from_secs(25);
@@ -184,6 +207,19 @@ pub const CLIENT_IDLE_PER_HOST_MAX: usize = 8;
 pub const DELIVERY_BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Envelopes and events in one delivery batch.
 pub const DELIVERY_BATCH_ITEMS_MAX: usize = 256;
+/// Bytes that an event counts towards the size of a batch.
+pub const DELIVERY_EVENT_BYTES: usize = 512;
+/// Rate of the slowest supported line, in bytes per second. A call or pull of a single envelope has
+/// the time that the envelope needs at this rate.
+pub const LINE_BYTES_PER_SECOND_MIN: u32 = 5_000;
+/// Time within which a full batch must arrive so that the next one may be twice as large.
+pub const QUICK_BATCH_TIME: Duration = Duration::from_millis(3_750);
+/// Full batches that must arrive quickly before a size that failed is tried again.
+pub const QUICK_BATCHES_BEFORE_RETRY: u32 = 64;
+/// Time after which a size that failed may be tried again at once.
+pub const FAILED_SIZE_RETENTION: Duration = HOUR;
+/// Bytes of envelopes in the first batch of a lane, and in a node's first pull after a start.
+pub const BATCH_BYTES_FIRST: usize = 128 * 1024;
 /// First delay of the backoff.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(5);
 /// Longest delay of the backoff.
@@ -192,22 +228,39 @@ pub const BACKOFF_MAX: Duration = HOUR;
 pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// Longest `Retry-After` that is honoured.
 pub const RETRY_AFTER_MAX: Duration = DAY;
-/// Consecutive refused calls after which a webhook is switched off.
+/// Consecutive refused calls after which a webhook is turned off, if they stretch over
+/// [`REFUSAL_PERIOD_MIN`].
 pub const REFUSED_CALLS_MAX: u32 = 10;
+/// Time over which consecutive refusals must stretch before a webhook is turned off, so that a
+/// faulty configuration of a proxy does not turn it off within seconds.
+pub const REFUSAL_PERIOD_MIN: Duration = HOUR;
 /// Failures of an envelope that is sent alone, while others succeed, after which it is set aside.
 pub const ENVELOPE_FAILURES_MAX: u32 = 3;
 /// Outcomes `later` for one envelope, while others succeed, after which it is set aside.
 pub const ENVELOPE_DEFERRALS_MAX: u32 = 10;
 /// Interval between attempts for an envelope that is set aside.
 pub const SET_ASIDE_RETRY_INTERVAL: Duration = HOUR;
-/// Timeout of a webhook call.
+/// Timeout of a webhook call, unless it delivers a single envelope over a slow line.
 pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
 /// Timeout of a webhook call that starts while more than half of the call slots are in use.
 pub const WEBHOOK_TIMEOUT_UNDER_LOAD: Duration = Duration::from_secs(3);
+/// Webhook tests that a relay runs at a time. Each account can have one.
+pub const WEBHOOK_TESTS_MAX: u32 = 32;
+/// Time for which a webhook test waits for a slot. It exceeds [`POOL_STALL_TIMEOUT`], after which slow
+/// tests lose theirs.
+pub const WEBHOOK_TEST_WAIT_MAX: Duration = Duration::from_secs(3);
+/// Webhook tests that a relay runs at a time for URLs with the same host and port.
+pub const WEBHOOK_TESTS_PER_SERVER_MAX: u32 = 4;
 /// Bytes that a relay reads of a webhook's response.
 pub const WEBHOOK_RESPONSE_BYTES_MAX: usize = 64 * 1024;
 /// Timeout for connecting to one address of a webhook.
 pub const WEBHOOK_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout for resolving a host name to its addresses of one family.
+pub const NAME_LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout of one query to a name server; within [`NAME_LOOKUP_TIMEOUT`] it is repeated.
+pub const NAME_QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Addresses of one family and host name that are considered; a response can contain thousands.
+pub const ADDRESSES_RESOLVED_MAX: usize = 16;
 /// Addresses of one host name that are tried for a webhook call.
 pub const ADDRESSES_TRIED_MAX: usize = 3;
 /// Body of one webhook call that a node accepts: a batch as base64, plus its JSON.
@@ -217,10 +270,20 @@ pub const WEBHOOK_CALL_BYTES_MAX: usize = 2 * DELIVERY_BATCH_BYTES_MAX;
 pub const WEBHOOK_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Consecutive batches of one lane before other lanes are served.
 pub const LANE_BATCHES_MAX: u32 = 16;
-/// Lease of a batch that was pulled or is being delivered.
-pub const LEASE_DURATION: Duration = MINUTE;
-/// Interval at which a node with a webhook also pulls.
-pub const WEBHOOK_NODE_PULL_INTERVAL: Duration = Duration::from_secs(900);
+/// Duration of the lease of a batch, unless a pull states its own. It outlasts the longest call.
+pub const LEASE_DURATION: Duration = Duration::from_secs(120);
+/// Shortest lease that a pull can request; a shorter one is raised to it.
+pub const PULL_LEASE_MIN: Duration = Duration::from_secs(10);
+/// Longest lease that a pull can request; a longer one is lowered to it. It suffices for the
+/// largest batch at [`LINE_BYTES_PER_SECOND_MIN`].
+pub const LEASE_DURATION_MAX: Duration = Duration::from_secs(360);
+/// Longest interval between the pulls of a node with a webhook. They tell it whether the relay
+/// calls the webhook.
+pub const WEBHOOK_NODE_PULL_INTERVAL: Duration = MINUTE;
+/// Longest interval between the tests that a node requests of a webhook that is not called.
+pub const WEBHOOK_TEST_INTERVAL_MAX: Duration = Duration::from_secs(300);
+/// Shortest interval between the pulls that calls with a wrong time cause.
+pub const CLOCK_CHECK_INTERVAL_MIN: Duration = Duration::from_secs(10);
 /// Shortest time between calls of a failing webhook. A contact of the account brings the next call
 /// forward, but no closer than this to the previous one.
 pub const CONTACT_RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -246,6 +309,12 @@ pub const DELIVERY_MEMORY_PER_CALL_BYTES: usize = 8 * 1024;
 pub const DELIVERY_MEMORY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Bytes of envelopes that a relay holds in memory for calls of webhooks whose last call failed.
 pub const FAILING_MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of single envelopes that a relay holds in memory for long calls, which have the time that
+/// the envelope needs at [`LINE_BYTES_PER_SECOND_MIN`].
+pub const LONG_CALLS_MEMORY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that a long call reserves at least, so that long calls use at most half of
+/// [`FAILING_CALLS_MAX`].
+pub const LONG_CALL_BYTES_MIN: usize = 16 * 1024;
 
 // --- rate limits of a relay (defaults, configurable) ---
 
@@ -257,23 +326,50 @@ pub const REQUESTS_BURST_MAX: u32 = 1_000;
 pub const ENVELOPES_PER_MINUTE_MAX: u32 = 30_000;
 /// Bytes of blob parts that one account uploads per day.
 pub const BLOB_BYTES_PER_DAY_MAX: u64 = 100_000_000_000;
-/// Requests per minute without a session from one IP address.
+/// Requests per minute without an API session from one IP address.
 pub const ADDRESS_REQUESTS_PER_MINUTE_MAX: u32 = 600;
 /// IP addresses that the rate limiter counts individually.
 pub const TRACKED_ADDRESSES_MAX: usize = 100_000;
 
 // --- resources of a relay ---
 
+/// Time without progress after which a body, response or transfer can be evicted from its memory or
+/// slot, if others need it.
+pub const POOL_STALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval at which a client that waits for units of a pool checks for stalled holders.
+pub const POOL_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// Rate, in bytes per second, below which a body, response or transfer counts as stalled.
+pub const POOL_BYTES_PER_SECOND_MIN: u32 = 4 * 1024;
+/// Time for which a request waits until evicted memory or slots are released.
+pub const POOL_EVICTION_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Concurrent uploads of blob parts at a relay, and the same number of downloads. One segment of
 /// each is in memory.
-pub const PART_TRANSFERS_MAX: usize = 64;
+pub const PART_TRANSFERS_MAX: u32 = 64;
 /// Concurrent part transfers of one account in each direction.
-pub const PART_TRANSFERS_PER_ACCOUNT_MAX: usize = 4;
+pub const PART_TRANSFERS_PER_ACCOUNT_MAX: u32 = 4;
 /// Concurrent part transfers of a node in each direction. One less than
 /// [`PART_TRANSFERS_PER_ACCOUNT_MAX`], which leaves a slot for a part whose connection hangs.
 pub const PARTS_IN_FLIGHT_MAX: u32 = 3;
-/// Bytes of request bodies, except parts, that a relay holds in memory.
+/// Bytes of request bodies from accounts, except parts, that a relay holds in memory.
 pub const REQUEST_MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of [`REQUEST_MEMORY_BYTES_MAX`] for one account: its largest request and small ones.
+pub const REQUEST_MEMORY_PER_ACCOUNT_BYTES_MAX: usize = ENVELOPES_REQUEST_BYTES_MAX + 256 * 1024;
+/// Bytes of [`REQUEST_MEMORY_BYTES_MAX`] for all accounts at one IP address.
+pub const REQUEST_MEMORY_PER_ADDRESS_BYTES_MAX: usize = REQUEST_MEMORY_BYTES_MAX / 2;
+/// Memory of a request whose body is received, in addition to its headers and body.
+pub const REQUEST_OVERHEAD_BYTES: usize = 4 * 1024;
+/// Body of a registration.
+pub const REGISTRATION_REQUEST_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of registration requests that a relay holds in memory.
+pub const REGISTRATION_MEMORY_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of [`REGISTRATION_MEMORY_BYTES_MAX`] for one IP address.
+pub const REGISTRATION_MEMORY_PER_ADDRESS_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of responses to accounts that a relay holds in memory until they are sent.
+pub const RESPONSE_MEMORY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of [`RESPONSE_MEMORY_BYTES_MAX`] for one account: one pull, in binary and as JSON.
+pub const RESPONSE_MEMORY_PER_ACCOUNT_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Smallest response for which memory is reserved.
+pub const RESERVED_RESPONSE_BYTES_MIN: usize = 1024;
 /// Accounts with an open long poll; the relay responds to further ones immediately.
 pub const LONG_POLLS_MAX: usize = 10_000;
 /// Open long polls of one account; the relay responds to further ones immediately.
@@ -304,8 +400,17 @@ pub const STORAGE_BYTES_PER_REQUEST: u64 = 32 * 1024;
 pub const STORAGE_WRITE_AMPLIFICATION: u64 = 3;
 /// Delay after which a client may retry a relay without disk space.
 pub const STORAGE_FULL_RETRY: Duration = Duration::from_secs(10);
-/// Rows that one sweep of a relay expires or deletes in one commit.
-pub const SWEEP_ROWS_MAX: usize = 500;
+/// Units of work that a sweep of a relay does in one commit, a few milliseconds: an expired or
+/// deleted row is one unit.
+pub const SWEEP_UNITS_MAX: usize = 256;
+/// Bytes of an expired or deleted envelope that are a further unit.
+pub const SWEEP_BYTES_PER_UNIT: usize = 16 * 1024;
+/// Envelopes at the front of a queue that a search inspects for one that can be delivered. Expired
+/// ones and those in closed mailboxes remain there until the next sweep.
+pub const QUEUE_SCAN_ROWS_MAX: usize = 1_024;
+/// Envelopes of one account that can be set aside at a time; beyond it, a poison envelope is
+/// retried in order.
+pub const SET_ASIDE_ENVELOPES_MAX: usize = 256;
 /// Interval at which a relay looks for expired rows.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Time by which a relay's clock may be behind the latest time that it has recorded before `check`
@@ -320,8 +425,10 @@ pub const TOKEN_NAME_CHARS_MAX: usize = 64;
 pub const REGISTRATION_TOKENS_MAX: u64 = 10_000;
 /// Longest lifetime of a registration token.
 pub const REGISTRATION_TOKEN_LIFETIME_MAX: Duration = DAY.saturating_mul(3_653);
-/// Lanes or envelopes that one commit of an administrative command changes.
-pub const ADMIN_BATCH_ROWS_MAX: usize = 500;
+/// Lanes or envelopes that one commit of an administrative command inspects or changes.
+pub const ADMIN_BATCH_ROWS_MAX: usize = 128;
+/// Bytes of responses of the admin API that a relay holds in memory until they are sent.
+pub const ADMIN_MEMORY_BYTES_MAX: usize = ADMIN_RESPONSE_BYTES_MAX;
 /// Response of the admin API that the CLI reads.
 pub const ADMIN_RESPONSE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Minutes of throughput history that a relay retains.
@@ -337,11 +444,11 @@ pub const SKIPPED_KEYS_STORED_MAX: usize = 2_000;
 pub const OLD_HEADER_KEYS_MAX: usize = 256;
 /// Tombstones of evicted keys, as ranges.
 pub const TOMBSTONES_MAX: usize = 256;
-/// Interval at which a connection's unused prekey base is replaced.
+/// Interval at which a connection's unused prekey bundle is replaced.
 pub const PREKEYS_ROTATION_INTERVAL: Duration = DAY.saturating_mul(7);
-/// Lifetime of a connection's prekey base (`not_after`).
+/// Lifetime of a connection's prekey bundle (`not_after`).
 pub const PREKEYS_LIFETIME: Duration = DAY.saturating_mul(37);
-/// Time before its `not_before` from which a base is accepted.
+/// Time before its `not_before` from which a bundle is accepted.
 pub const PREKEYS_EARLY_MAX: Duration = DAY.saturating_mul(2);
 /// Age at which the side with the lower fingerprint rotates the session.
 pub const SESSION_ROTATION_LOWER: Duration = DAY.saturating_mul(7);
@@ -353,7 +460,7 @@ pub const SESSION_MESSAGES_MAX: u64 = 10_000;
 pub const OLD_SESSION_RETENTION: Duration = DAY;
 /// Old sessions of a connection that can still receive; beyond it, the oldest is retired early.
 pub const OLD_SESSIONS_MAX: usize = 8;
-/// Names of retired sessions, and hashes of retired prefixes, that a connection stores; beyond it,
+/// Ids of retired sessions, and hashes of retired prefixes, that a connection stores; beyond it,
 /// the oldest are deleted.
 pub const RETIRED_SESSIONS_MAX: usize = 4_096;
 /// Confirmed sessions that can prove continuity: a peer whose confirmation is in flight names the
@@ -363,9 +470,10 @@ pub const PREVIOUS_SESSIONS_MAX: usize = 2;
 pub const RESUME_BITMAP_BYTES_MAX: usize = 128;
 /// Encoded resume of an INIT: incarnation, upto and a full bitmap take 155 bytes.
 pub const RESUME_BYTES_MAX: usize = 256;
-/// Lost messages in one response: as many as a bitmap can name.
+/// Sequence numbers in one notice of messages that will not be sent: as many as a resume bitmap
+/// covers.
 pub const VOID_SEQS_MAX: usize = 1_024;
-/// Time by which a session epoch may be ahead of the clock.
+/// Time by which a session epoch can be ahead of the clock.
 pub const SESSION_EPOCH_AHEAD_MAX: Duration = DAY.saturating_mul(3_653);
 
 // --- invites and receipts ---
@@ -374,15 +482,29 @@ pub const SESSION_EPOCH_AHEAD_MAX: Duration = DAY.saturating_mul(3_653);
 pub const INVITE_LIFETIME_DEFAULT: Duration = DAY.saturating_mul(7);
 /// Longest lifetime of a single-use invite.
 pub const INVITE_LIFETIME_MAX: Duration = DAY.saturating_mul(30);
-/// Time for which an invite's mailbox stays open after the receipt for its accept.
+/// Text that a person pastes to connect with the invite in it.
+pub const PASTED_INVITE_BYTES_MAX: usize = 64 * 1024;
+/// Places in a pasted text that are tried as an invite.
+pub const INVITE_CANDIDATES_MAX: usize = 8;
+/// Time for which an invite's mailbox stays open after the receipt for the acceptance.
 pub const INVITE_MAILBOX_RETENTION: Duration = DAY;
-/// Pending requests at a contact address; beyond it, the oldest is deleted.
+/// Pending requests at an invite; beyond it, new ones are refused.
 pub const PENDING_REQUESTS_MAX: usize = 100;
+/// Requests that the mailbox of an invite accepts from one account within [`SENDER_LIMIT_PERIOD`].
+pub const INVITE_ENVELOPES_PER_SENDER_MAX: u64 = 4;
+/// Payloads of unknown kinds that a node stores for one connection; beyond it, the oldest are
+/// deleted.
+pub const UNKNOWN_PAYLOADS_PER_CONNECTION_MAX: u64 = 1_000;
+/// Bytes of payloads of unknown kinds that a node stores for one connection.
+pub const UNKNOWN_PAYLOAD_BYTES_PER_CONNECTION_MAX: u64 = 1024 * 1024;
+/// Bytes of payloads of unknown kinds that a node stores; beyond it, the oldest of the connection
+/// with most bytes are deleted.
+pub const UNKNOWN_PAYLOAD_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Time after its lifetime at which a message without a receipt becomes `unconfirmed`.
 pub const UNCONFIRMED_AFTER: Duration = DAY;
 /// Time for which message ids are stored for deduplication.
 pub const MESSAGE_ID_RETENTION: Duration = DAY.saturating_mul(90);
-/// Interval at which an accept without a receipt is sealed again.
+/// Interval at which an acceptance without a receipt is sealed again.
 pub const ACCEPT_RETRY_INTERVAL: Duration = HOUR;
 /// Time that the creator of an invite waits for a relay to publish it.
 pub const INVITE_PUBLISH_TIMEOUT: Duration = Duration::from_secs(20);
@@ -410,6 +532,18 @@ pub const STAGED_FILE_RETENTION: Duration = DAY;
 
 // --- local API and listeners ---
 
+/// Bytes of bodies of webhook calls that a node holds in memory, for calls with a valid proof.
+pub const WEBHOOK_MEMORY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of bodies of webhook calls that a node holds in memory, for calls without a valid proof.
+pub const UNPROVEN_WEBHOOK_MEMORY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of [`UNPROVEN_WEBHOOK_MEMORY_BYTES_MAX`] for one IP address, except loopback.
+pub const UNPROVEN_WEBHOOK_MEMORY_PER_ADDRESS_BYTES_MAX: usize = WEBHOOK_CALL_BYTES_MAX;
+/// Memory that is reserved for a webhook call with a small body, which limits concurrent calls.
+pub const WEBHOOK_CALL_MEMORY_BYTES_MIN: usize = 128 * 1024;
+/// Bytes of request bodies that the node's local API holds in memory.
+pub const LOCAL_REQUEST_MEMORY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of responses that the node's local API holds in memory until they are sent.
+pub const LOCAL_RESPONSE_MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Body of one JSON request to the node's local API.
 pub const LOCAL_JSON_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Default number of items on a page of the local API.
@@ -424,6 +558,8 @@ pub const REGISTRATION_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const LOCAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for the daemon's response to the CLI.
 pub const LOCAL_RESPONSE_TIMEOUT: Duration = MINUTE;
+/// Path in the address of a Unix socket (`sun_path` of Linux, without the terminating zero).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// File that holds one secret: a key or a token.
 pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Connections of one listener (default, configurable): each long poll needs one.
@@ -439,11 +575,17 @@ pub const CONNECTION_EVICTABLE_AFTER: Duration = Duration::from_secs(1);
 pub const CONNECTION_IDLE_TIMEOUT: Duration = MINUTE;
 /// Age after which a connection is closed once its requests are complete.
 pub const CONNECTION_AGE_MAX: Duration = HOUR;
-/// Time for which a client may read nothing of a response.
+/// Longest time for which a client can stop reading a response.
 pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Minimum rate, in bytes per second, at which a client must read a response after
 /// [`WRITE_STALL_TIMEOUT`].
 pub const WRITE_BYTES_PER_SECOND_MIN: u32 = 4 * 1024;
+/// Minimum rate, in bytes per second, at which a client must read an HTTP/2 response after
+/// [`WRITE_STALL_TIMEOUT`]. It is lower than the rate of the connection, which all its responses
+/// use.
+pub const STREAM_BYTES_PER_SECOND_MIN: u32 = 1024;
+/// Piece of a response that is handed to the HTTP library at a time.
+pub const RESPONSE_CHUNK_BYTES: usize = 16 * 1024;
 /// Unsent bytes of a connection in the kernel's send buffer.
 pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// File descriptors that a process needs besides connections: databases, parts, webhook calls.
@@ -464,8 +606,9 @@ pub const CERTIFICATE_EXPIRY_WARNING: Duration = DAY.saturating_mul(14);
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for the headers of a request.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for which a request body may make no progress. [`BODY_BYTES_PER_SECOND_MIN`] applies
-/// afterwards, so that a client that sends byte by byte is disconnected.
+/// Longest time for which a client can send nothing of a request body.
+/// [`BODY_BYTES_PER_SECOND_MIN`] applies afterwards, so that a client that sends byte by byte is
+/// disconnected.
 pub const BODY_GRACE: Duration = Duration::from_secs(10);
 /// Minimum average rate, in bytes per second, at which a body must arrive after [`BODY_GRACE`].
 pub const BODY_BYTES_PER_SECOND_MIN: u32 = 32 * 1024;
@@ -477,6 +620,15 @@ pub const HEADER_BYTES_MAX: u32 = 32 * 1024;
 pub const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
 /// Concurrent streams of one HTTP/2 connection.
 pub const HTTP2_STREAMS_MAX: u32 = 128;
+/// Bytes of one HTTP/2 request body that are buffered before they are read.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// Bytes of all request bodies of one HTTP/2 connection that are buffered before they are read.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+/// Unsent bytes of one HTTP/2 response, beyond which the next chunk waits.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Streams of one HTTP/2 connection that can end with an error of the client's before the
+/// connection is closed.
+pub const HTTP2_STREAM_ERRORS_MAX: usize = 128;
 /// Interval of keep-alive pings on an HTTP/2 connection.
 pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Timeout for the response to such a ping.

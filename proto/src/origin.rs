@@ -45,7 +45,10 @@ impl Origin {
             });
         }
         let url = Url::parse(text).map_err(|_| ParseOriginError::NotAUrl)?;
-        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        if !matches!(url.scheme(), "http" | "https")
+            || url.host().is_none()
+            || url.port() == Some(0)
+        {
             return Err(ParseOriginError::NotAUrl);
         }
         let has_extra = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
@@ -173,6 +176,7 @@ mod tests {
             "https://a?x",
             "https://a#x",
             "https://u@a",
+            "https://a:0",
             "https://",
         ] {
             assert!(Origin::parse(bad).is_err(), "{bad}");

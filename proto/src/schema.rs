@@ -5,7 +5,6 @@
 
 use crate::limits::{
     CHECKPOINT_BYTES_MAX, ENVELOPE_BYTES_MAX, PART_BYTES_MAX, SEALED_PREKEYS_BYTES,
-    WEBHOOK_URL_BYTES_MAX,
 };
 use std::{borrow::Cow, marker::PhantomData};
 use utoipa::{
@@ -17,7 +16,7 @@ use utoipa::{
 pub type Bytes16 = Bytes<16, 16>;
 /// 32 bytes.
 pub type Bytes32 = Bytes<32, 32>;
-/// A sealed prekey base.
+/// A sealed prekey bundle.
 pub type PrekeysBytes = Bytes<SEALED_PREKEYS_BYTES, SEALED_PREKEYS_BYTES>;
 /// A sealed checkpoint.
 pub type CheckpointBytes = Bytes<1, CHECKPOINT_BYTES_MAX>;
@@ -77,25 +76,6 @@ impl<T: ToSchema, const MIN: usize, const MAX: usize> ToSchema for BoundedList<T
         T::schemas(schemas);
     }
 }
-
-/// URL of a webhook.
-#[derive(Debug)]
-pub struct WebhookUrl;
-
-impl PartialSchema for WebhookUrl {
-    fn schema() -> RefOr<Schema> {
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .max_length(Some(WEBHOOK_URL_BYTES_MAX))
-            .description(Some(
-                "An absolute URL: https, or http where the relay's operator allows the address",
-            ))
-            .examples(["https://node.example/sealpost"])
-            .into()
-    }
-}
-
-impl ToSchema for WebhookUrl {}
 
 /// Raw bytes of a blob part, or of a range of it.
 #[derive(Debug)]

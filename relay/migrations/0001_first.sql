@@ -1,21 +1,32 @@
 -- Ids and keys are raw bytes; times are Unix milliseconds.
 
 CREATE TABLE accounts (
-    id             BLOB    NOT NULL PRIMARY KEY,
-    key            BLOB    NOT NULL UNIQUE,
-    key_generation INTEGER NOT NULL,
-    suspended      INTEGER NOT NULL DEFAULT 0,
-    webhook_url    TEXT,
-    webhook_secret BLOB    NOT NULL,
-    checkpoint     BLOB,
-    mailbox_count  INTEGER NOT NULL DEFAULT 0,
-    blob_count     INTEGER NOT NULL DEFAULT 0,
-    blob_bytes     INTEGER NOT NULL DEFAULT 0,
-    created_at     INTEGER NOT NULL
+    id                   BLOB    NOT NULL PRIMARY KEY,
+    key                  BLOB    NOT NULL UNIQUE,
+    key_generation       INTEGER NOT NULL,
+    suspended            INTEGER NOT NULL DEFAULT 0,
+    webhook_url          TEXT,
+    webhook_secret       BLOB    NOT NULL,
+    checkpoint           BLOB,
+    mailbox_count        INTEGER NOT NULL DEFAULT 0,
+    closed_mailbox_count INTEGER NOT NULL DEFAULT 0,
+    blob_count           INTEGER NOT NULL DEFAULT 0,
+    blob_bytes           INTEGER NOT NULL DEFAULT 0,
+    created_at           INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Covers the totals over all accounts.
 CREATE INDEX accounts_totals ON accounts (suspended, mailbox_count, blob_bytes);
+
+-- Deleted accounts. is_emptied: whether the sweep has removed everything except the ids of closed
+-- mailboxes, which an account with the same key may open again.
+CREATE TABLE closed_accounts (
+    id         BLOB    NOT NULL PRIMARY KEY,
+    key        BLOB    NOT NULL,
+    is_emptied INTEGER NOT NULL DEFAULT 0,
+    closed_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX closed_accounts_by_state ON closed_accounts (is_emptied, closed_at);
 
 -- uses_left: NULL if any number of accounts may register with the token.
 CREATE TABLE registration_tokens (
@@ -37,9 +48,10 @@ CREATE TABLE quota_overrides (
 -- machine: Lane of relay-core as JSON.
 -- waiting_items: envelopes and events that wait; waiting_envelopes and waiting_bytes: envelopes in
 -- all mailboxes.
--- callable_at: earliest time at which new items could go to the webhook; NULL while it is not
--- called.
--- due_at: when the scheduler has to inspect the lane. is_failing: whether the last call failed.
+-- callable_at: earliest time at which new items can be delivered to the webhook; NULL while it is
+-- not called.
+-- due_at: when the scheduler has to inspect the lane. is_failing: whether calls use the
+-- slots of failing endpoints.
 -- lease_first, lease_last: range of item ids in the last lease.
 -- reason: why the webhook fails or is off.
 CREATE TABLE lanes (
@@ -57,20 +69,37 @@ CREATE TABLE lanes (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX lanes_due ON lanes (is_failing, due_at) WHERE due_at IS NOT NULL;
 
+-- The row of a closed mailbox remains, so that nobody else opens the id. closed_by_owner: whether
+-- its owner closed it, and not the deletion of the account.
+-- sender_envelopes_max: limit for each sender; see mailbox_senders.
 CREATE TABLE mailboxes (
-    id                BLOB    NOT NULL PRIMARY KEY,
-    account_id        BLOB    NOT NULL,
-    key_1             BLOB,
-    key_2             BLOB,
-    prekeys           BLOB,
-    waiting_envelopes INTEGER NOT NULL DEFAULT 0,
-    waiting_bytes     INTEGER NOT NULL DEFAULT 0,
-    created_at        INTEGER NOT NULL,
-    closed_at         INTEGER
+    id                   BLOB    NOT NULL PRIMARY KEY,
+    account_id           BLOB    NOT NULL,
+    key_1                BLOB,
+    key_2                BLOB,
+    prekeys              BLOB,
+    sender_envelopes_max INTEGER,
+    waiting_envelopes    INTEGER NOT NULL DEFAULT 0,
+    waiting_bytes        INTEGER NOT NULL DEFAULT 0,
+    created_at           INTEGER NOT NULL,
+    closed_at            INTEGER,
+    closed_by_owner      INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX mailboxes_of_account ON mailboxes (account_id, id) WHERE closed_at IS NULL;
+CREATE INDEX mailboxes_closed ON mailboxes (account_id, closed_at) WHERE closed_at IS NOT NULL;
 
--- Closed mailboxes whose waiting envelopes have not all been failed yet.
+-- Number of envelopes that a mailbox with a limit for each sender accepted from an account since
+-- period_start.
+CREATE TABLE mailbox_senders (
+    mailbox_id   BLOB    NOT NULL,
+    sender_id    BLOB    NOT NULL,
+    envelopes    INTEGER NOT NULL,
+    period_start INTEGER NOT NULL,
+    PRIMARY KEY (mailbox_id, sender_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX mailbox_senders_by_start ON mailbox_senders (period_start);
+
+-- Closed mailboxes in which envelopes may still wait; the sweep marks them as failed.
 CREATE TABLE mailbox_closures (
     account_id BLOB NOT NULL,
     mailbox_id BLOB NOT NULL,
@@ -78,37 +107,43 @@ CREATE TABLE mailbox_closures (
 ) STRICT, WITHOUT ROWID;
 
 -- last_item_id: envelopes and events share one sequence of ids. heartbeat: time of the last sweep.
+-- last_short_record: up to this id, short records of ended envelopes are deleted.
 CREATE TABLE counters (
     name  TEXT    NOT NULL PRIMARY KEY,
     value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO counters (name, value) VALUES ('last_item_id', 0), ('heartbeat', 0);
+INSERT INTO counters (name, value) VALUES
+    ('last_item_id', 0), ('heartbeat', 0), ('last_short_record', 0);
 
 -- id: DeliveryId. envelope_id: id that the sender gave it. account_id: recipient.
 -- state: 0 queued, 1 retrying, 2 stored, 3 recalled, 4 expired, 5 failed. The row outlives the
--- envelope, so that a repeated submission is recognised by its digest.
+-- envelope, so that a repeated submission is recognised by its digest; it is the envelope's record.
+-- has_short_record: whether the record is retained for hours instead of weeks, because its sender
+-- has sent many envelopes on that day.
 -- queue_state: 0 in order, 1 set aside, 2 held behind an envelope of the same mailbox that is set
 -- aside. The views below name these states.
 CREATE TABLE envelopes (
-    id              INTEGER PRIMARY KEY,
-    envelope_id     BLOB    NOT NULL,
-    mailbox_id      BLOB    NOT NULL,
-    account_id      BLOB    NOT NULL,
-    sender_id       BLOB    NOT NULL,
-    digest          BLOB    NOT NULL,
-    size_bytes      INTEGER NOT NULL,
-    state           INTEGER NOT NULL DEFAULT 0,
-    attempts        INTEGER NOT NULL DEFAULT 0,
-    deferrals       INTEGER NOT NULL DEFAULT 0,
-    accepted_at     INTEGER NOT NULL,
-    expires_at      INTEGER NOT NULL,
-    next_attempt_at INTEGER,
-    queue_state     INTEGER NOT NULL DEFAULT 0,
-    set_aside_until INTEGER,
-    reason          TEXT
+    id               INTEGER PRIMARY KEY,
+    envelope_id      BLOB    NOT NULL,
+    mailbox_id       BLOB    NOT NULL,
+    account_id       BLOB    NOT NULL,
+    sender_id        BLOB    NOT NULL,
+    digest           BLOB    NOT NULL,
+    size_bytes       INTEGER NOT NULL,
+    state            INTEGER NOT NULL DEFAULT 0,
+    attempts         INTEGER NOT NULL DEFAULT 0,
+    deferrals        INTEGER NOT NULL DEFAULT 0,
+    accepted_at      INTEGER NOT NULL,
+    expires_at       INTEGER NOT NULL,
+    next_attempt_at  INTEGER,
+    queue_state      INTEGER NOT NULL DEFAULT 0,
+    set_aside_until  INTEGER,
+    has_short_record INTEGER NOT NULL DEFAULT 0,
+    reason           TEXT
 ) STRICT;
 CREATE UNIQUE INDEX envelopes_submitted ON envelopes (envelope_id, mailbox_id);
 CREATE INDEX envelopes_waiting ON envelopes (account_id, queue_state, id) WHERE state < 2;
+CREATE INDEX envelopes_in_mailbox ON envelopes (mailbox_id) WHERE state < 2;
 CREATE INDEX envelopes_set_aside ON envelopes (account_id, set_aside_until)
     WHERE state < 2 AND queue_state = 1;
 CREATE INDEX envelopes_expiring ON envelopes (expires_at) WHERE state < 2;

@@ -146,6 +146,7 @@ impl AccountCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sealpost_proto::wire::WebhookState;
     use sealpost_relay_core::rates::RateOverrides;
 
     fn state(account: u8) -> AccountState {
@@ -154,6 +155,7 @@ mod tests {
             key_generation: 1,
             is_suspended: false,
             contact_ends_backoff: false,
+            webhook: WebhookState::None,
             rate_overrides: RateOverrides::default(),
         }
     }

@@ -1,4 +1,5 @@
-//! Recording of what the relay does, in its metrics and in the throughput of the status page.
+//! Recording of submissions and deliveries, in the metrics and in the throughput of the status
+//! page.
 
 use crate::{
     metrics::Metrics,

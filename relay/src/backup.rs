@@ -22,11 +22,11 @@ use std::{
 const PRIVATE_DIR: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 
-/// Error of a backup. What was written of it remains under a name that ends in `.unfinished`.
+/// Error of a backup. The incomplete copy remains under a name that ends in `.unfinished`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BackupError {
     #[error(
-        "there is no relay in {}: name its data directory with --data or --config",
+        "there is no relay in {}: set its data directory with --data or --config",
         directory.display()
     )]
     NoRelay { directory: PathBuf },
@@ -80,7 +80,7 @@ pub(crate) fn create(directory: &Path, destination: &Path) -> Result<BackupSumma
     let summary = copy_parts(directory, &unfinished)?;
     copy(&directory.join(SECRET_FILE), &unfinished.join(SECRET_FILE))?;
     sync(&unfinished)?;
-    fs::rename(&unfinished, destination).map_err(at(destination))?;
+    fs::rename(&unfinished, destination).map_err(file_error(destination))?;
     sync(parent(destination))?;
     Ok(summary)
 }
@@ -115,36 +115,36 @@ fn copy_parts(directory: &Path, copy: &Path) -> Result<BackupSummary, BackupErro
 fn link_or_copy(from: &Path, to: &Path) -> Result<(), BackupError> {
     match fs::hard_link(from, to) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(at(from)(error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(file_error(from)(error)),
         // Another file system, or one without hard links.
         Err(_) => copy(from, to),
     }
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
-    let mut source = File::open(from).map_err(at(from))?;
+    let mut source = File::open(from).map_err(file_error(from))?;
     let mut target = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(PRIVATE_FILE)
         .open(to)
-        .map_err(at(to))?;
+        .map_err(file_error(to))?;
     io::copy(&mut source, &mut target)
         .and_then(|_| target.sync_all())
-        .map_err(at(to))
+        .map_err(file_error(to))
 }
 
 fn create_directory(path: &Path) -> Result<(), BackupError> {
     DirBuilder::new()
         .mode(PRIVATE_DIR)
         .create(path)
-        .map_err(at(path))
+        .map_err(file_error(path))
 }
 
 fn sync(directory: &Path) -> Result<(), BackupError> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
-        .map_err(at(directory))
+        .map_err(file_error(directory))
 }
 
 fn parent(path: &Path) -> &Path {
@@ -153,7 +153,7 @@ fn parent(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+fn file_error(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
     let path = path.to_owned();
     move |source| BackupError::File { path, source }
 }

@@ -7,6 +7,7 @@ use object_store::{
     local::LocalFileSystem, path::Path as ObjectPath,
 };
 use sealpost_proto::{BlobId, b64};
+use sealpost_service::create_private_directory;
 use std::{
     fs::File,
     io,
@@ -74,7 +75,7 @@ impl PartName {
 impl Blobs {
     /// Opens or creates a directory of blobs. A written part and its name are fsynced.
     pub(crate) fn open(directory: &Path) -> Result<Self, BlobError> {
-        std::fs::create_dir_all(directory).map_err(|error| BlobError::Failed {
+        create_private_directory(directory).map_err(|error| BlobError::Failed {
             reason: error.to_string(),
         })?;
         let local = LocalFileSystem::new_with_prefix(directory)?
@@ -210,7 +211,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn parts_are_written_read_and_deleted() {
+    async fn finished_parts_exist_until_deleted() {
         let directory = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(directory.path()).unwrap();
         let name = PartName {

@@ -83,7 +83,7 @@ impl Health {
         state.storage_low = low;
     }
 
-    pub(crate) fn store_failed(&self, reason: &str) {
+    pub(crate) fn record_store_failure(&self, reason: &str) {
         let failing = Readiness::StoreFailing {
             reason: reason.to_owned(),
         };
@@ -98,7 +98,7 @@ impl Health {
         });
     }
 
-    pub(crate) fn store_committed(&self) {
+    pub(crate) fn record_store_commit(&self) {
         self.change(|now| match now {
             Readiness::Starting => Some(Readiness::Ready),
             Readiness::StoreFailing { .. } => {
@@ -109,7 +109,7 @@ impl Health {
         });
     }
 
-    pub(crate) fn stop(&self) {
+    pub(crate) fn set_stopping(&self) {
         self.change(|_| Some(Readiness::Stopping));
     }
 
@@ -133,16 +133,16 @@ mod tests {
     fn readiness_follows_the_store_and_the_disk() {
         let health = Health::default();
         assert_eq!(health.readiness(), Readiness::Starting);
-        health.store_committed();
+        health.record_store_commit();
         assert_eq!(health.readiness(), Readiness::Ready);
-        health.store_failed("the disk is full");
+        health.record_store_failure("the disk is full");
         assert_eq!(
             health.readiness(),
             Readiness::StoreFailing {
                 reason: "the disk is full".to_owned()
             }
         );
-        health.store_committed();
+        health.record_store_commit();
         assert_eq!(health.readiness(), Readiness::Ready);
         health.set_storage_low(Some("10 bytes are free".to_owned()));
         assert_eq!(
@@ -151,15 +151,15 @@ mod tests {
                 reason: "10 bytes are free".to_owned()
             }
         );
-        health.store_committed();
+        health.record_store_commit();
         assert!(
             matches!(health.readiness(), Readiness::StorageLow { .. }),
             "a commit frees no space"
         );
         health.set_storage_low(None);
         assert_eq!(health.readiness(), Readiness::Ready);
-        health.stop();
-        health.store_committed();
+        health.set_stopping();
+        health.record_store_commit();
         assert_eq!(health.readiness(), Readiness::Stopping);
     }
 }

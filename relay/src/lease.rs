@@ -1,15 +1,36 @@
 //! Leased batches and woken lanes: what the store hands to the scheduler of deliveries.
 
 use sealpost_proto::{
-    AccountId, DeliveryId, EnvelopeId, MailboxId, Timestamp, WebhookSecret, wire::StatusEvent,
+    AccountId, DeliveryId, EnvelopeId, MailboxId, Timestamp, WebhookSecret, WebhookUrl,
+    limits::{DELIVERY_BATCH_BYTES_MAX, DELIVERY_EVENT_BYTES, LEASE_DURATION},
+    wire::StatusEvent,
 };
+use std::time::Duration;
 
 /// Webhook of an account.
 #[derive(Debug, Clone)]
 pub(crate) struct Webhook {
-    pub(crate) url: String,
+    pub(crate) url: WebhookUrl,
     /// Signs the calls.
     pub(crate) secret: WebhookSecret,
+}
+
+/// Limits that a node states for the batch of a pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PullLimits {
+    /// Maximum bytes of envelopes, unless the first envelope alone is larger.
+    pub(crate) bytes_max: usize,
+    /// Time that the node needs to receive and acknowledge the batch.
+    pub(crate) lease: Duration,
+}
+
+impl Default for PullLimits {
+    fn default() -> Self {
+        Self {
+            bytes_max: DELIVERY_BATCH_BYTES_MAX,
+            lease: LEASE_DURATION,
+        }
+    }
 }
 
 /// Envelope in a leased batch, without its bytes.
@@ -23,7 +44,7 @@ pub(crate) struct LeasedEnvelope {
     pub(crate) size_bytes: u64,
 }
 
-/// Batch of a lane that is out under a lease.
+/// Batch of a lane, leased for a webhook call or a pull.
 #[derive(Debug, Clone)]
 pub(crate) struct LeasedBatch {
     pub(crate) account: AccountId,
@@ -36,8 +57,8 @@ pub(crate) struct LeasedBatch {
     /// Number of waiting items beyond this batch.
     pub(crate) backlog: u64,
     pub(crate) webhook: Option<Webhook>,
-    /// Whether the previous call of the lane failed.
-    pub(crate) was_failing: bool,
+    /// Whether the call uses a call slot of failing endpoints.
+    pub(crate) uses_failing_slot: bool,
     /// Bytes of the envelopes in order, if they are few enough to be read together with the lease.
     pub(crate) bodies: Option<Vec<Vec<u8>>>,
 }
@@ -61,6 +82,13 @@ impl LeasedBatch {
             .iter()
             .map(|envelope| envelope.size_bytes)
             .sum()
+    }
+
+    /// Returns the size that counts towards the limit of a batch, which includes the events.
+    #[must_use]
+    pub(crate) fn batch_bytes(&self) -> usize {
+        let envelopes = usize::try_from(self.size_bytes()).unwrap_or(usize::MAX);
+        envelopes.saturating_add(self.events.len() * DELIVERY_EVENT_BYTES)
     }
 }
 

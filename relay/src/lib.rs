@@ -10,8 +10,7 @@
 //!    they know HTTP errors.
 //! 3. `delivery`, which calls webhooks, and the background tasks `sweeper`, `reload` and `backup`;
 //!    `simulated` runs the same store and deliveries without tasks.
-//! 4. `accounts` and `activity`, which combine the store and the metrics with what is held in
-//!    memory.
+//! 4. `accounts` and `activity`, which combine the store and the metrics with state in memory.
 //! 5. `store`, the database, with one operation for each step of the protocol; `metrics`.
 //! 6. `notifier` with `lease`, `storage`, `health`, `blobs`, `settings`, `rates`, `memory`,
 //!    `slots`, `throughput`, `listener`, and at the bottom `config` and `data_layout`.
@@ -40,7 +39,6 @@ mod reload;
 mod serve;
 mod settings;
 pub mod simulated;
-mod slots;
 mod storage;
 mod store;
 mod sweeper;

@@ -64,10 +64,10 @@ pub enum Certificates {
 impl Certificates {
     /// Opens the configured source; absent if a proxy terminates TLS.
     pub(crate) fn open(config: &Config, data_dir: &DataDir) -> Result<Option<Self>, ListenerError> {
-        match (from_files(&config.tls)?, &config.acme) {
+        match (open_files(&config.tls)?, &config.acme) {
             (files, Acme { directory, .. }) if directory.is_empty() => Ok(files.map(Self::Files)),
             (None, acme) => {
-                let order = order(acme, config.public_url.as_ref(), data_dir.path())?;
+                let order = create_order(acme, config.public_url.as_ref(), data_dir.path())?;
                 Ok(Some(Self::Acme(AcmeCertificates::open(order)?)))
             }
             (Some(_), _) => Err(ListenerError::TwoSources),
@@ -123,13 +123,13 @@ pub(crate) enum ConfiguredCertificate {
 impl ConfiguredCertificate {
     /// Finds the certificate without creating files or contacting an authority.
     pub(crate) fn find(config: &Config) -> Result<Self, ListenerError> {
-        let files = from_files(&config.tls)?;
+        let files = open_files(&config.tls)?;
         match (files, config.acme.directory.is_empty()) {
             (Some(_), false) => Err(ListenerError::TwoSources),
             (Some(files), true) => Ok(Self::Found(files)),
             (None, true) => Ok(Self::None),
             (None, false) => {
-                let order = order(&config.acme, config.public_url.as_ref(), &config.data)?;
+                let order = create_order(&config.acme, config.public_url.as_ref(), &config.data)?;
                 let stored = order.load_stored_certificate()?;
                 Ok(stored.map_or(Self::NotOrdered, Self::Found))
             }
@@ -165,7 +165,7 @@ pub(crate) fn create_listener(
     Ok(Listener::new(limits).with_tls(certificates.map(Certificates::tls).transpose()?))
 }
 
-fn from_files(files: &config::Tls) -> Result<Option<Arc<CertificateFiles>>, ListenerError> {
+fn open_files(files: &config::Tls) -> Result<Option<Arc<CertificateFiles>>, ListenerError> {
     match (files.certificate.as_str(), files.key.as_str()) {
         ("", "") => Ok(None),
         ("", _) | (_, "") => Err(ListenerError::IncompleteTls),
@@ -176,7 +176,7 @@ fn from_files(files: &config::Tls) -> Result<Option<Arc<CertificateFiles>>, List
     }
 }
 
-fn order(
+fn create_order(
     acme: &Acme,
     public_url: Option<&Origin>,
     data_dir: &Path,
@@ -185,7 +185,7 @@ fn order(
     if acme.terms != AGREED {
         return Err(ListenerError::TermsNotAccepted { directory });
     }
-    if !is_safe(&directory) {
+    if !is_secure_url(&directory) {
         return Err(ListenerError::InsecureDirectory { directory });
     }
     let public = public_url.filter(|origin| origin.is_https());
@@ -209,7 +209,7 @@ fn order(
 }
 
 /// Returns whether a directory URL is HTTPS, or HTTP on this machine.
-fn is_safe(directory: &str) -> bool {
+fn is_secure_url(directory: &str) -> bool {
     let Ok(url) = Url::parse(directory) else {
         return false;
     };
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     fn opened(change: impl FnOnce(&mut Config)) -> Result<Option<Certificates>, ListenerError> {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = crate::data_layout::temporary_data_directory();
         let directory = DataDir::open(parent.path()).unwrap();
         let mut config = Config::default();
         change(&mut config);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn acme_requires_accepted_terms_and_a_name() {
+    fn invalid_acme_settings_are_refused() {
         let ordered = opened(acme).unwrap();
         assert!(
             matches!(&ordered, Some(Certificates::Acme(_))),

@@ -303,7 +303,7 @@ impl SampledMetrics {
     }
 
     fn sample_listener(&self, counts: &ListenerCounts, certificate_not_after: Option<Timestamp>) {
-        self.connections.set(number(counts.open()));
+        self.connections.set(to_gauge_value(counts.open()));
         self.connections_accepted
             .inner()
             .store(counts.accepted(), Ordering::Relaxed);
@@ -321,21 +321,22 @@ impl SampledMetrics {
         if let Some(end) = certificate_not_after {
             self.certificate_not_after
                 .get_or_create(&[])
-                .set(number(end.as_millis() / 1_000));
+                .set(to_gauge_value(end.as_millis() / 1_000));
         }
     }
 
     fn sample_totals(&self, now: Timestamp, totals: &Totals) {
-        self.queue_items.set(number(totals.queued));
+        self.queue_items.set(to_gauge_value(totals.queued));
         let oldest_age = totals.oldest_at.map_or(Duration::ZERO, |at| now.since(at));
         self.queue_oldest_age.set(oldest_age.as_secs_f64());
-        self.queues.set(number(totals.queues));
-        self.queues_failing.set(number(totals.failing));
-        self.accounts.set(number(totals.accounts));
-        self.accounts_suspended.set(number(totals.suspended));
-        self.mailboxes.set(number(totals.mailboxes));
-        self.blobs.set(number(totals.blob_bytes));
-        self.database.set(number(totals.database_bytes));
+        self.queues.set(to_gauge_value(totals.queues));
+        self.queues_failing.set(to_gauge_value(totals.failing));
+        self.accounts.set(to_gauge_value(totals.accounts));
+        self.accounts_suspended
+            .set(to_gauge_value(totals.suspended));
+        self.mailboxes.set(to_gauge_value(totals.mailboxes));
+        self.blobs.set(to_gauge_value(totals.blob_bytes));
+        self.database.set(to_gauge_value(totals.database_bytes));
     }
 }
 
@@ -361,17 +362,17 @@ impl Metrics {
         let jobs = sampled.store_jobs.inner();
         jobs.store(sample.store.jobs, Ordering::Relaxed);
         sampled.sample_listener(sample.connections, sample.certificate_not_after);
-        sampled.storage_free.set(number(sample.free_bytes));
+        sampled.storage_free.set(to_gauge_value(sample.free_bytes));
         sampled
             .resident_memory
-            .set(number(resident_bytes().unwrap_or_default()));
+            .set(to_gauge_value(resident_bytes().unwrap_or_default()));
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
     }
 }
 
-fn number(count: u64) -> i64 {
+fn to_gauge_value(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
@@ -427,7 +428,10 @@ const fn class_name(class: Class) -> &'static str {
     match class {
         Class::Succeeded => "succeeded",
         Class::Unreachable => "unreachable",
+        Class::TimedOut => "timed_out",
+        Class::Unavailable => "unavailable",
         Class::EndpointError => "endpoint_error",
+        Class::TooLarge => "too_large",
         Class::RetryAfter(_) => "retry_after",
         Class::Refused => "refused",
         Class::Gone => "gone",

@@ -1,9 +1,9 @@
 //! Notifications about new work for the scheduler of deliveries, for long polls and for the
-//! sweeper. A notification is a hint and may be spurious: the database holds what is to be done.
+//! sweeper. A notification is a hint and may be spurious: the database is authoritative.
 //!
 //! As long as the scheduler offers call slots ([`Notifier::offer_call_slots`]), the commit that
-//! accepts envelopes also leases the batch for their call. An envelope that arrives alone then
-//! waits for one commit on its way, not for two.
+//! accepts envelopes also leases the batch for their call. An envelope that arrives alone is then
+//! delivered after one commit, not after two.
 
 use crate::lease::{LeasedBatch, WokenLane};
 use sealpost_proto::{
@@ -72,7 +72,7 @@ pub(crate) struct Subscription<'a> {
 }
 
 impl Notifier {
-    /// Reports that something waits for these accounts.
+    /// Reports that items wait for these accounts.
     pub(crate) fn notify_accounts(&self, accounts: &[AccountId]) {
         if accounts.is_empty() {
             return;
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn polls_are_bounded_and_cleaned_up() {
+    fn polls_are_bounded() {
         let notifier = Notifier::default();
         let first = notifier.subscribe(ACCOUNT, 1).unwrap();
         assert!(

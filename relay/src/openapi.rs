@@ -30,7 +30,7 @@ use utoipa::{
 /// Declares the problems that an operation can return: first shared sets of codes, then its own
 /// codes.
 ///
-/// `problems!(Recall: SESSION, WRITES; NotFound, ProofInvalid, TooLate);`
+/// `problems!(RecallProblems: SESSION, WRITES; NotFound, ProofInvalid, TooLate);`
 macro_rules! problems {
     ($name:ident: $($set:expr),+ $(; $($code:ident),+)?) => {
         /// Problems that an operation can return.
@@ -77,7 +77,7 @@ pub(crate) fn problem_responses(sets: &[&[ErrorCode]]) -> BTreeMap<String, RefOr
 const CODE_SEPARATOR: &str = ".";
 
 /// Returns the name of a shared response, if the operation refers to one.
-pub(crate) fn name_of(described: &RefOr<Response>) -> Option<&str> {
+pub(crate) fn response_name(described: &RefOr<Response>) -> Option<&str> {
     let RefOr::Ref(Ref { ref_location, .. }) = described else {
         return None;
     };
@@ -85,8 +85,8 @@ pub(crate) fn name_of(described: &RefOr<Response>) -> Option<&str> {
 }
 
 /// Builds the shared problem response that an operation refers to, if it does.
-fn named_problem(described: &RefOr<Response>) -> Option<(String, RefOr<Response>)> {
-    let name = name_of(described)?;
+fn build_named_problem(described: &RefOr<Response>) -> Option<(String, RefOr<Response>)> {
+    let name = response_name(described)?;
     let code = |name| {
         ErrorCode::ALL
             .iter()
@@ -97,11 +97,11 @@ fn named_problem(described: &RefOr<Response>) -> Option<(String, RefOr<Response>
         .split(CODE_SEPARATOR)
         .map(code)
         .collect::<Option<Vec<_>>>()?;
-    Some((name.to_owned(), problem(&codes).into()))
+    Some((name.to_owned(), build_problem(&codes).into()))
 }
 
 /// Builds the response for codes with the same status: a problem document with one of them.
-fn problem(codes: &[ErrorCode]) -> Response {
+fn build_problem(codes: &[ErrorCode]) -> Response {
     let descriptions: Vec<_> = codes
         .iter()
         .map(|code| format!("`{code}`: {}", code.title()))
@@ -178,14 +178,14 @@ impl Document {
             .paths
             .values_mut()
             .flat_map(operations)
-            .flat_map(|of| of.responses.responses.values());
+            .flat_map(|operation| operation.responses.responses.values());
         components
             .responses
-            .extend(described.filter_map(named_problem));
+            .extend(described.filter_map(build_named_problem));
         components.examples.extend(
             ErrorCode::ALL
                 .iter()
-                .map(|&code| (code.to_string(), example(code))),
+                .map(|&code| (code.to_string(), build_example(code))),
         );
         finish(&mut openapi);
         let json = Bytes::from(serde_json::to_vec(&openapi).unwrap_or_default());
@@ -196,8 +196,9 @@ impl Document {
 
     /// Returns the document, or 304 if the request has its current `ETag`.
     pub(crate) fn to_response(&self, request: &HeaderMap) -> axum::response::Response {
-        let known = self.tag.is_some() && request.get(header::IF_NONE_MATCH) == self.tag.as_ref();
-        let mut response = if known {
+        let is_unchanged =
+            self.tag.is_some() && request.get(header::IF_NONE_MATCH) == self.tag.as_ref();
+        let mut response = if is_unchanged {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
             self.json.clone().into_response()
@@ -205,7 +206,7 @@ impl Document {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.extend(self.tag.clone().map(|tag| (header::ETAG, tag)));
-        match known {
+        match is_unchanged {
             true => headers.remove(header::CONTENT_TYPE),
             false => headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE)),
         };
@@ -226,7 +227,7 @@ pub(crate) fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Opera
     [get, put, post, delete, patch].into_iter().flatten()
 }
 
-fn example(code: ErrorCode) -> RefOr<Example> {
+fn build_example(code: ErrorCode) -> RefOr<Example> {
     let mut problem = Problem::from(code);
     if code.is_retryable() {
         problem = problem.retry_after_ms(millis(BUSY_RETRY));

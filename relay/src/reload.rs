@@ -10,7 +10,7 @@ use sealpost_service::{config::LoadedConfig, logs::Logs};
 
 /// Settings, or sections of them, that take effect without a restart.
 const RELOADABLE: [&str; 5] = [
-    "egress.allow",
+    "egress",
     "log.filter",
     "quotas",
     "rates",
@@ -61,8 +61,8 @@ impl Reloader {
 }
 
 fn is_reloadable(key: &str) -> bool {
-    RELOADABLE.iter().any(|one| {
-        key.strip_prefix(one)
+    RELOADABLE.iter().any(|prefix| {
+        key.strip_prefix(prefix)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })
 }
@@ -84,8 +84,8 @@ mod tests {
     use std::{fs, sync::Arc, time::Duration};
 
     #[tokio::test]
-    async fn valid_changes_apply_and_invalid_ones_do_not() {
-        let directory = tempfile::tempdir().unwrap();
+    async fn only_valid_changes_are_applied() {
+        let directory = crate::data_layout::temporary_data_directory();
         let file = directory.path().join("relay.toml");
         let (path, data) = (file.to_str().unwrap(), directory.path().to_str().unwrap());
         fs::write(&file, "[registration]\npolicy = \"closed\"\n").unwrap();
@@ -100,7 +100,7 @@ mod tests {
             "127.0.0.1:0",
         ];
         let Command::Serve(overrides) = Cli::try_parse_from(args).unwrap().command else {
-            panic!("serve was asked for")
+            panic!("not `serve`")
         };
         let loaded = overrides.load().unwrap();
         let shutdown = Shutdown::new();

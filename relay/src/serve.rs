@@ -4,23 +4,27 @@
 use crate::{
     accounts::Accounts,
     activity::Activity,
-    admin::{self, AdminError, AdminListener, AdminParts},
+    admin::{self, AdminError, AdminListeners, AdminParts},
     blobs::{BlobError, Blobs},
     config::{AdminListen, Config},
     data_layout::{BLOBS_DIR, DATABASE_FILE, SECRET_FILE},
-    delivery::{self, DeliveryContext, challenge::WebhookTester, webhook::WebhookClient},
+    delivery::{
+        self, DeliveryContext,
+        challenge::WebhookTester,
+        test_slots::TestSlots,
+        webhook::WebhookClient,
+    },
     health::Health,
     http::{self, ApiParts},
     listener::{Certificates, ListenerError, create_listener},
-    memory::{DeliveryMemory, RequestMemory, TransferSlots},
+    memory::{DeliveryMemory, RequestMemory, ResponseMemory, TransferSlots},
     notifier::Notifier,
-    settings::{LiveSettings, Settings},
+    settings::{LiveSettings, Settings, SettingsError},
     storage::Storage,
     store::{Store, StoreError},
     sweeper::Sweeper,
 };
-use futures_util::future::BoxFuture;
-use sealpost_egress::CallError;
+use futures_util::future::{BoxFuture, join_all};
 use sealpost_proto::{Origin, Timestamp, origin::ParseOriginError};
 use sealpost_service::{
     Clock as _, DataDir, DataDirError, SecretError, SharedClock, Shutdown,
@@ -55,11 +59,11 @@ pub enum StartError {
     #[error(transparent)]
     Blobs(#[from] BlobError),
     /// The reserve's file cannot be opened.
-    #[error("the file for the reserve cannot be opened in the data directory: {0}")]
+    #[error("the reserve file in the data directory cannot be opened: {0}")]
     Reserve(#[source] io::Error),
     /// The HTTP client for webhooks cannot be created.
     #[error("webhooks cannot be called: {0}")]
-    Client(#[from] CallError),
+    Client(#[from] SettingsError),
     /// The relay cannot listen on its address.
     #[error("cannot listen on {address}: {source}; choose another address with --listen")]
     Listen {
@@ -91,8 +95,8 @@ pub enum StartError {
 pub struct Running {
     /// Address of the listener.
     pub address: SocketAddr,
-    /// Address of the admin API, unless it is disabled.
-    pub admin: Option<AdminListen>,
+    /// Address of the admin API besides its socket in the data directory.
+    pub admin: AdminListen,
     /// Public origin of the relay.
     pub origin: Origin,
     connections: Arc<ListenerCounts>,
@@ -162,9 +166,9 @@ impl Liveness {
     /// Returns whether the store committed and the scheduler ran within this time, or the relay is
     /// shutting down.
     #[must_use]
-    pub(crate) fn is_alive(&self, patience: Duration) -> bool {
+    pub(crate) fn is_alive(&self, timeout: Duration) -> bool {
         self.shutdown.is_triggered()
-            || (self.store.elapsed() < patience && self.scheduler.elapsed() < patience)
+            || (self.store.elapsed() < timeout && self.scheduler.elapsed() < timeout)
     }
 }
 
@@ -182,6 +186,7 @@ pub(crate) struct Parts {
     settings: LiveSettings,
     webhooks: WebhookClient,
     request_memory: RequestMemory,
+    response_memory: ResponseMemory,
     delivery_memory: DeliveryMemory,
     transfer_slots: TransferSlots,
     activity: Activity,
@@ -236,9 +241,10 @@ impl Parts {
                 webhooks: self.webhooks.clone(),
                 notifier: Arc::clone(&self.notifier),
                 clock: Arc::clone(&self.clock),
+                slots: TestSlots::new(),
             },
             request_memory: self.request_memory.clone(),
-            delivery_memory: self.delivery_memory.clone(),
+            response_memory: self.response_memory.clone(),
             transfer_slots: self.transfer_slots.clone(),
             activity: self.activity.clone(),
             clock: Arc::clone(&self.clock),
@@ -266,9 +272,9 @@ impl Parts {
 }
 
 /// Relay with open sockets whose tasks have not started.
-pub(crate) struct Opened {
+pub(crate) struct BoundRelay {
     pub(crate) parts: Parts,
-    admin: Option<AdminListener>,
+    admin: AdminListeners,
     listener: Listener,
     socket: TcpListener,
     address: SocketAddr,
@@ -294,35 +300,34 @@ async fn start_unboxed(
     clock: SharedClock,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
-    let opened = open(config, clock, shutdown).await?;
+    let bound = open(config, clock, shutdown).await?;
     let Parts {
         store,
         clock,
         origin,
         certificates,
         ..
-    } = &opened.parts;
+    } = &bound.parts;
     store.recover_leases(clock.now()).await?;
-    let sweeper = opened.parts.sweeper();
+    let sweeper = bound.parts.sweeper();
     sweeper.sweep().await?;
     sweeper.delete_unfinished_parts().await?;
-    let (address, origin) = (opened.address, origin.clone());
-    let admin = opened.admin.as_ref().map(|admin| admin.address.clone());
-    let admin_address = admin.as_ref().map(tracing::field::display);
-    tracing::info!(%address, %origin, admin = admin_address, "the relay is listening");
+    let (address, origin) = (bound.address, origin.clone());
+    let admin = bound.admin.address.clone();
+    tracing::info!(%address, %origin, %admin, "the relay is listening");
     if let Some(certificates) = certificates.clone() {
-        let (clock, shutdown) = (Arc::clone(clock), opened.parts.shutdown.clone());
+        let (clock, shutdown) = (Arc::clone(clock), bound.parts.shutdown.clone());
         tokio::spawn(certificates.maintain(clock, shutdown));
     }
     Ok(Running {
         address,
         admin,
         origin,
-        connections: Arc::clone(&opened.parts.connections),
+        connections: Arc::clone(&bound.parts.connections),
         certificates: certificates.clone(),
-        settings: opened.parts.settings.clone(),
-        liveness: opened.parts.liveness.clone(),
-        task: tokio::spawn(run(opened)),
+        settings: bound.parts.settings.clone(),
+        liveness: bound.parts.liveness.clone(),
+        task: tokio::spawn(run(bound)),
     })
 }
 
@@ -331,7 +336,7 @@ pub(crate) async fn open(
     config: Config,
     clock: SharedClock,
     shutdown: Shutdown,
-) -> Result<Opened, StartError> {
+) -> Result<BoundRelay, StartError> {
     let directory = DataDir::open(&config.data)?;
     let secret = load_secret(&directory)?;
     let health = Arc::new(Health::default());
@@ -352,10 +357,10 @@ pub(crate) async fn open(
         address: config.listen,
         source,
     })?;
-    let admin = AdminListener::open(&config.admin.listen, &directory).await?;
+    let admin = AdminListeners::open(&config.admin.listen, &directory).await?;
     let accounts = Accounts::new(store.clone(), Arc::clone(&notifier), Arc::clone(&clock));
     let parts = Parts {
-        origin: origin(config.public_url, address)?,
+        origin: determine_origin(config.public_url, address)?,
         secret,
         directory: directory.path().to_owned(),
         accounts,
@@ -370,6 +375,7 @@ pub(crate) async fn open(
         },
         settings,
         request_memory: RequestMemory::default(),
+        response_memory: ResponseMemory::default(),
         delivery_memory: DeliveryMemory::default(),
         transfer_slots: TransferSlots::default(),
         activity: Activity::new(clock.now()),
@@ -384,7 +390,7 @@ pub(crate) async fn open(
         clock,
         shutdown,
     };
-    Ok(Opened {
+    Ok(BoundRelay {
         parts,
         admin,
         listener,
@@ -395,16 +401,16 @@ pub(crate) async fn open(
 }
 
 /// Runs all tasks until the shutdown. The order of the shutdown is: no new requests, calls finished
-/// or their leases returned, database closed.
-async fn run(opened: Opened) {
-    let Opened {
+/// or their leases released, database closed.
+async fn run(bound: BoundRelay) {
+    let BoundRelay {
         parts,
         admin,
         listener,
         socket,
         directory,
         ..
-    } = opened;
+    } = bound;
     let Parts {
         store,
         health,
@@ -421,7 +427,7 @@ async fn run(opened: Opened) {
     let admin = serve_admin(parts.admin(), admin, shutdown.clone());
     let stopping = async {
         shutdown.triggered().await;
-        health.stop();
+        health.set_stopping();
     };
     let ((), (), deliveries, sweeps, (), ()) = tokio::join!(
         requests,
@@ -440,14 +446,21 @@ async fn run(opened: Opened) {
     tracing::info!(commits, jobs, "the relay has shut down");
 }
 
-async fn serve_admin(parts: AdminParts, listener: Option<AdminListener>, shutdown: Shutdown) {
-    if let Some(AdminListener {
-        endpoint, guard, ..
-    }) = listener
-    {
-        let router = admin::router(parts, guard);
-        serve(endpoint, router, ListenerLimits::default(), shutdown).await;
-    }
+async fn serve_admin(parts: AdminParts, listeners: AdminListeners, shutdown: Shutdown) {
+    let Some((_, guard)) = listeners.endpoints.first() else {
+        return;
+    };
+    let router = admin::router(parts, guard.clone());
+    let serve_endpoint = |(endpoint, guard)| {
+        let router = admin::check_hosts(router.clone(), guard);
+        serve(
+            endpoint,
+            router,
+            ListenerLimits::default(),
+            shutdown.clone(),
+        )
+    };
+    join_all(listeners.endpoints.into_iter().map(serve_endpoint)).await;
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -456,7 +469,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
         .map_err(|source| StartError::Listen { address, source })
 }
 
-fn origin(configured: Option<Origin>, address: SocketAddr) -> Result<Origin, StartError> {
+fn determine_origin(configured: Option<Origin>, address: SocketAddr) -> Result<Origin, StartError> {
     match configured {
         Some(origin) => Ok(origin),
         None if address.ip().is_loopback() => Ok(Origin::parse(&format!("http://{address}"))?),

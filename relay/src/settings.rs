@@ -1,13 +1,17 @@
 //! Settings that the operator may change while the relay runs. A reload replaces them as a whole,
-//! so that nobody sees parts of two versions.
+//! so that no reader sees a mixture of two versions.
 
-use crate::{config::Config, rates::RateLimiters};
+use crate::{
+    config::{Config, Egress},
+    rates::RateLimiters,
+};
 use arc_swap::ArcSwap;
 use sealpost_egress::{CallError, Client, Guard, IpRange, Limits};
-use sealpost_proto::wire::RegistrationPolicy;
+use sealpost_proto::{limits::LEASE_DURATION, wire::RegistrationPolicy};
 use sealpost_relay_core::Quotas;
+use sealpost_service::{CaFileError, read_ca_file};
 use sha2::{Digest as _, Sha256};
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 use subtle::ConstantTimeEq as _;
 
 /// Part of the configuration that takes effect without a restart.
@@ -17,13 +21,23 @@ pub(crate) struct Settings {
     /// Rate limits. A reload resets their counts.
     pub(crate) rate_limiters: RateLimiters,
     pub(crate) proxies: TrustedProxies,
-    /// HTTP client for webhooks, which enforces where they may be.
+    /// HTTP client for webhooks, with the SSRF guard.
     pub(crate) webhook_client: Client,
 }
 
+/// Error for settings that cannot take effect.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file with certificate authorities cannot be used.
+    #[error("egress.ca_file: {0}")]
+    CaFile(#[from] CaFileError),
+    /// The HTTP client cannot be created.
+    #[error(transparent)]
+    Client(#[from] CallError),
+}
+
 impl Settings {
-    pub(crate) fn new(config: &Config) -> Result<Self, CallError> {
-        let guard = Guard::new(config.egress.allow.clone());
+    pub(crate) fn new(config: &Config) -> Result<Self, SettingsError> {
         Ok(Self {
             registration: Registration::new(
                 config.registration.policy,
@@ -32,12 +46,34 @@ impl Settings {
             quotas: (&config.quotas).into(),
             rate_limiters: RateLimiters::new((&config.rates).into()),
             proxies: TrustedProxies::new(config.rates.trusted_proxies.clone()),
-            webhook_client: Client::new(guard, Limits::default())?,
+            // Each call has a timeout of its own, which is shorter than its lease.
+            webhook_client: create_client(
+                &config.egress,
+                Guard::new(config.egress.allow.clone()),
+                LEASE_DURATION,
+            )?,
         })
     }
 }
 
-/// Current settings, shared by all that read or replace them.
+/// Creates an HTTP client that trusts the public certificate authorities and the configured ones.
+pub(crate) fn create_client(
+    egress: &Egress,
+    guard: Guard,
+    total_timeout: Duration,
+) -> Result<Client, SettingsError> {
+    let authorities = match egress.ca_file.as_str() {
+        "" => Vec::new(),
+        path => read_ca_file(Path::new(path))?,
+    };
+    let limits = Limits {
+        total_timeout,
+        ..Limits::default()
+    };
+    Ok(Client::with_authorities(guard, limits, &authorities)?)
+}
+
+/// Current settings, shared by all their readers and the reload.
 #[derive(Clone)]
 pub(crate) struct LiveSettings(Arc<ArcSwap<Settings>>);
 

@@ -1,17 +1,17 @@
-//! In-memory relay without sockets, tasks or a clock, for a simulation that provides the network and
-//! the time. It uses the real store and makes the real decisions, one step at a time.
+//! In-memory relay without sockets, tasks or a clock, for a simulation that provides the network
+//! and the time. It uses the real store and makes the real decisions, one step at a time.
 //!
 //! Signatures and sessions are not checked here: the caller names the account of each request.
 
 use crate::{
     delivery::batch,
-    lease::LeasedBatch,
+    lease::{LeasedBatch, PullLimits},
     notifier::{CallSlots, Notifier},
     store::{CallOutcome, CallReport, NewAccount, Store, StoreError, Submission},
 };
 use sealpost_proto::{
     AccountId, DeliveryId, EnvelopeId, ErrorCode, MailboxId, Origin, SendKey, Timestamp,
-    WebhookSecret,
+    WebhookSecret, WebhookUrl,
     limits::DELIVERY_BATCH_BYTES_MAX,
     wire::{
         DeliveryBatch, DeliveryResult, DeliveryResults, EnvelopeStatus, RegistrationPolicy,
@@ -21,7 +21,10 @@ use sealpost_proto::{
 use sealpost_relay_core::{Quotas, classify::Class};
 use sealpost_signatures::AccountKey;
 use sealpost_sqlite::OpenError;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// Duration of every call.
+const CALL_DURATION: Duration = Duration::from_secs(1);
 
 /// Relay whose store is in memory, driven by one call for each step.
 #[derive(Clone)]
@@ -37,6 +40,7 @@ pub struct Call {
     account: AccountId,
     fence: u64,
     items: Vec<DeliveryId>,
+    bytes: usize,
 }
 
 impl Call {
@@ -64,7 +68,7 @@ impl SimulatedRelay {
         now: Timestamp,
         account: AccountId,
         key: AccountKey,
-        webhook_url: Option<String>,
+        webhook_url: Option<WebhookUrl>,
     ) -> Result<(), StoreError> {
         let has_webhook = webhook_url.is_some();
         let new = NewAccount {
@@ -94,7 +98,7 @@ impl SimulatedRelay {
         now: Timestamp,
         account: AccountId,
     ) -> Result<(), StoreError> {
-        self.store.delete_account(now, account).await
+        self.store.delete_account(now, account).await.map(|_| ())
     }
 
     /// Opens a mailbox or replaces its keys. The inner error is the code of a refusal.
@@ -131,9 +135,9 @@ impl SimulatedRelay {
         self.store.publish_prekeys(account, mailbox, sealed).await
     }
 
-    /// Loads the prekeys of an open mailbox. Does not check that the caller has proven possession of
-    /// the send key.
-    pub async fn prekeys(&self, mailbox: MailboxId) -> Result<Option<Vec<u8>>, StoreError> {
+    /// Loads the prekeys of an open mailbox. Does not check that the caller has proven possession
+    /// of the send key.
+    pub async fn load_prekeys(&self, mailbox: MailboxId) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self
             .store
             .load_prekeys(mailbox)
@@ -152,7 +156,7 @@ impl SimulatedRelay {
         let submissions = request
             .envelopes
             .into_iter()
-            .map(|envelope| Submission::new(&self.origin, envelope))
+            .map(|envelope| Submission::new(&self.origin, envelope, false))
             .collect();
         self.notifier.offer_call_slots(CallSlots {
             free: free_slots,
@@ -170,7 +174,7 @@ impl SimulatedRelay {
     }
 
     /// Loads the status of the account's envelopes.
-    pub async fn statuses(
+    pub async fn load_statuses(
         &self,
         sender: AccountId,
         ids: Vec<EnvelopeId>,
@@ -195,11 +199,7 @@ impl SimulatedRelay {
         now: Timestamp,
         account: AccountId,
     ) -> Result<DeliveryBatch, StoreError> {
-        match self
-            .store
-            .pull(now, account, DELIVERY_BATCH_BYTES_MAX)
-            .await?
-        {
+        match self.store.pull(now, account, PullLimits::default()).await? {
             Some(leased) => batch::load(&self.store, leased).await,
             None => Ok(DeliveryBatch::default()),
         }
@@ -218,8 +218,9 @@ impl SimulatedRelay {
             .map(|_| ())
     }
 
-    /// Lists the accounts whose lanes are due for a call, and the time at which the next lane is due.
-    pub async fn due_lanes(
+    /// Lists the accounts whose lanes are due for a call, and the time at which the next lane is
+    /// due.
+    pub async fn find_due_lanes(
         &self,
         now: Timestamp,
         limit: usize,
@@ -253,6 +254,7 @@ impl SimulatedRelay {
             account: leased.account,
             fence: leased.fence,
             items: leased.items(),
+            bytes: leased.batch_bytes(),
         };
         Ok((call, batch::load(&self.store, leased).await?))
     }
@@ -270,16 +272,19 @@ impl SimulatedRelay {
             account,
             fence,
             items,
+            bytes,
         } = call;
         let reason = (class != Class::Succeeded).then(|| "the call failed".to_owned());
         let report = CallReport {
             account,
             fence,
             items,
+            bytes,
             outcome: CallOutcome {
                 class,
                 results,
                 reason,
+                elapsed: CALL_DURATION,
             },
             random,
         };

@@ -40,7 +40,7 @@ pub(crate) struct Storage {
 struct State {
     reserve_file: File,
     /// Whether it was logged that the reserve's file cannot grow.
-    warned: bool,
+    has_warned: bool,
     last_check: DiskStatus,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct DiskUsage {
     /// Free bytes, including those of the reserve's file.
     pub(crate) free_bytes: u64,
     /// Bytes of the reserve's file.
-    pub(crate) held_bytes: u64,
+    pub(crate) reserve_file_bytes: u64,
     pub(crate) reserve_bytes: u64,
 }
 
@@ -82,12 +82,12 @@ impl DiskUsage {
             .iter()
             .filter_map(|directory| statvfs(directory).ok().map(bytes))
             .min()?;
-        let held_bytes = reserve_file
+        let reserve_file_bytes = reserve_file
             .map(|file| file.blocks().saturating_mul(BLOCK_BYTES))
             .unwrap_or_default();
         Some(Self {
-            free_bytes: free.saturating_add(held_bytes),
-            held_bytes,
+            free_bytes: free.saturating_add(reserve_file_bytes),
+            reserve_file_bytes,
             reserve_bytes: reserve.bytes_on(total),
         })
     }
@@ -117,13 +117,13 @@ impl Storage {
             budget: AtomicI64::new(0),
             state: Mutex::new(State {
                 reserve_file: file,
-                warned: false,
+                has_warned: false,
                 last_check: DiskStatus::default(),
             }),
         };
         let status = storage.check();
-        let held = storage.lock().held_bytes();
-        if status.free_bytes.saturating_sub(held) < held / 2 {
+        let file_bytes = storage.lock().reserve_file_bytes();
+        if status.free_bytes.saturating_sub(file_bytes) < file_bytes / 2 {
             storage.release_reserve();
         }
         Ok(storage)
@@ -158,14 +158,14 @@ impl Storage {
     /// Truncates the reserve's file. Returns whether that freed any space.
     pub(crate) fn release_reserve(&self) -> bool {
         let mut state = self.lock();
-        let held = state.held_bytes();
-        if held == 0 || state.reserve_file.set_len(0).is_err() {
+        let file_bytes = state.reserve_file_bytes();
+        if file_bytes == 0 || state.reserve_file.set_len(0).is_err() {
             return false;
         }
         state.last_check.space = DiskSpace::Low;
         self.budget.store(0, Ordering::Relaxed);
         tracing::error!(
-            bytes = held,
+            bytes = file_bytes,
             "the disk is full: the reserve is used to finish accepted work"
         );
         self.report(state.last_check);
@@ -223,8 +223,7 @@ impl Storage {
             .set_storage_low((space == DiskSpace::Low).then(|| {
                 format!(
                     "{free_bytes} bytes are free on the disk, {reserve_bytes} are reserved to \
-                     finish accepted work: \
-                     free some space"
+                     finish accepted work: free some space"
                 )
             }));
     }
@@ -235,7 +234,7 @@ impl Storage {
 }
 
 impl State {
-    fn held_bytes(&self) -> u64 {
+    fn reserve_file_bytes(&self) -> u64 {
         self.reserve_file
             .metadata()
             .map(|meta| meta.blocks().saturating_mul(BLOCK_BYTES))
@@ -258,9 +257,9 @@ impl State {
             None => self.reserve_file.set_len(bytes),
         };
         match resized {
-            Ok(()) => self.warned = false,
-            Err(error) if !self.warned => {
-                self.warned = true;
+            Ok(()) => self.has_warned = false,
+            Err(error) if !self.has_warned => {
+                self.has_warned = true;
                 tracing::warn!(%error, "the reserve's file cannot be resized: other programs may \
                     use its disk space");
             }

@@ -10,6 +10,7 @@ use crate::{
 use sealpost_proto::{BlobId, limits::SWEEP_INTERVAL};
 use sealpost_service::{Clock as _, SharedClock, Shutdown, supervisor::Heartbeat};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Background task that deletes expired rows and blobs.
 pub(crate) struct Sweeper {
@@ -27,8 +28,16 @@ impl Sweeper {
     /// Sweeps until the shutdown.
     pub(crate) async fn run(self, shutdown: Shutdown) {
         while !shutdown.is_triggered() {
+            let started = Instant::now();
             match self.sweep().await {
-                Ok(true) => continue,
+                Ok(true) => {
+                    // Others get at least as much of the writer's time as the sweep.
+                    tokio::select! {
+                        () = tokio::time::sleep(started.elapsed()) => {}
+                        () = shutdown.triggered() => {}
+                    }
+                    continue;
+                }
                 Ok(false) => {}
                 Err(error) => {
                     // A restart would not free any space, so a full disk must not trigger the
@@ -51,13 +60,13 @@ impl Sweeper {
     /// Sweeps once. Returns whether there is more to sweep immediately.
     pub(crate) async fn sweep(&self) -> Result<bool, StoreError> {
         let SweepOutcome {
-            accounts_to_notify: woken,
+            accounts_to_notify,
             has_more,
             blob_deletions,
         } = self.store.sweep(self.clock.now()).await?;
-        self.health.store_committed();
+        self.health.record_store_commit();
         self.heartbeat.record_beat();
-        self.notifier.notify_accounts(&woken);
+        self.notifier.notify_accounts(&accounts_to_notify);
         if blob_deletions.is_empty() {
             return Ok(has_more);
         }
@@ -124,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn blobs_are_not_deleted_during_a_backup() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = crate::data_layout::temporary_data_directory();
         let mut config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
             data: directory.path().to_owned(),

@@ -137,7 +137,7 @@ fn comparisons() -> Vec<Comparison> {
             move || stepper.step(),
         ),
         Comparison::new(
-            "a session: verify the base, initiate, seal, open",
+            "a session: verify the bundle, initiate, seal, open",
             Some(1.3),
             move || establishing.establish_session(),
             move || establisher.handshake(),

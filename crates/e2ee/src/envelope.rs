@@ -14,14 +14,14 @@ const POWER_OF_TWO_MAX: usize = 64 * 1024;
 /// Size of the nonce, the tag and the length field.
 const OVERHEAD_BYTES: usize = NONCE_BYTES + TAG_BYTES + 4;
 
-/// Direction of an envelope within a connection. The inviter created the invite, the acceptor
-/// opened it.
+/// Direction of an envelope within a connection. The inviter created the invite, the invitee uses
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EnvelopeDirection {
-    /// `00`: from acceptor to inviter, and every envelope to an invite's mailbox.
-    AcceptorToInviter,
-    /// `01`: from inviter to acceptor.
-    InviterToAcceptor,
+    /// `00`: from invitee to inviter, and every envelope to an invite's mailbox.
+    InviteeToInviter,
+    /// `01`: from inviter to invitee.
+    InviterToInvitee,
 }
 
 impl EnvelopeDirection {
@@ -29,8 +29,8 @@ impl EnvelopeDirection {
     #[must_use]
     pub const fn to_byte(self) -> u8 {
         match self {
-            Self::AcceptorToInviter => 0,
-            Self::InviterToAcceptor => 1,
+            Self::InviteeToInviter => 0,
+            Self::InviterToInvitee => 1,
         }
     }
 
@@ -38,8 +38,8 @@ impl EnvelopeDirection {
     #[must_use]
     pub const fn reverse(self) -> Self {
         match self {
-            Self::AcceptorToInviter => Self::InviterToAcceptor,
-            Self::InviterToAcceptor => Self::AcceptorToInviter,
+            Self::InviteeToInviter => Self::InviterToInvitee,
+            Self::InviterToInvitee => Self::InviteeToInviter,
         }
     }
 }
@@ -148,7 +148,7 @@ mod tests {
     fn key() -> OuterKey {
         OuterKey::for_mailbox(
             &ExpPairing::from_bytes([1; 32]),
-            EnvelopeDirection::AcceptorToInviter,
+            EnvelopeDirection::InviteeToInviter,
         )
     }
 
@@ -184,7 +184,7 @@ mod tests {
         assert!(open_envelope(&key(), &other, &envelope).is_err());
         let back = OuterKey::for_mailbox(
             &ExpPairing::from_bytes([1; 32]),
-            EnvelopeDirection::InviterToAcceptor,
+            EnvelopeDirection::InviterToInvitee,
         );
         assert!(open_envelope(&back, &mailbox, &envelope).is_err());
     }

@@ -3,8 +3,11 @@
 //!
 //! An [`Invite`] names a mailbox, authenticates its owner by fingerprint, and carries the secret
 //! from which the mailbox's keys derive. Whoever has the text can use the invite, so it must be
-//! treated like a password. [`Invite::parse`] decides whether a text is an invite;
-//! [`Invite::check`] whether it may be used now.
+//! treated like a password. [`Invite::parse`] decides whether a text is an invite,
+//! [`Invite::parse_pasted`] finds it in what a person pasted, and [`Invite::check`] decides whether
+//! it may be used now.
+
+mod pasted;
 
 use crate::keys::{Fingerprint, InviteSecret};
 use crate::primitive::{hash, kdf_key, label, random_array};
@@ -142,6 +145,15 @@ impl Invite {
             }),
             _ => Ok(invite),
         }
+    }
+
+    /// Parses an invite in a text that a person pasted. White space, line breaks and encodings of
+    /// mail programs inside it, and all text around it, make no difference.
+    ///
+    /// # Errors
+    /// [`InviteError`] with a message for the person who pasted the text.
+    pub fn parse_pasted(text: &str) -> Result<Self, InviteError> {
+        pasted::parse(text)
     }
 
     /// Checks that the identity `own` may use this invite at `now`.

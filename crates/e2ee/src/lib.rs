@@ -34,5 +34,5 @@ pub use keys::{
     ConnId, ExpPairing, Fingerprint, Identity, Incarnation, InviteSecret, PeerIdentity, SessionId,
 };
 pub use plaintext::{Kind, Plaintext};
-pub use prekeys::{PrekeyBase, PrekeySecrets, Scope};
+pub use prekeys::{PrekeyBundle, PrekeySecrets, Scope};
 pub use sessions::Sessions;

@@ -11,7 +11,8 @@ const PLAINTEXT_VERSION: u8 = 1;
 /// Size of everything before the body.
 pub(crate) const HEAD_BYTES: usize = 1 + 2 + 16 + 8 + 8 + 8 + 4;
 
-/// Kind of a body. Any number is valid; a node stores, receipts and skips an unknown one.
+/// Kind of a body. Any number is valid; a node stores an unknown one, sends a receipt
+/// and otherwise ignores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kind(pub u16);
 
@@ -44,7 +45,7 @@ impl Kind {
     pub const PROBE: Self = Self(0x0021);
 }
 
-/// One event between two nodes (docs/e2ee.md#plaintext).
+/// Decrypted record of one message between two nodes (docs/e2ee.md#plaintext).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Plaintext {
     /// The kind of the body.

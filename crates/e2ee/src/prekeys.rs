@@ -1,4 +1,4 @@
-//! Prekeys: the signed base that a peer needs to start a session, its secret half, and the sealed
+//! Prekeys: the signed bundle that a peer needs to start a session, its secret half, and the sealed
 //! form that the relay stores.
 
 use crate::card::{CardError, SignedCard};
@@ -18,27 +18,27 @@ use std::time::Duration;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-const BASE_VERSION: u8 = 1;
+const BUNDLE_VERSION: u8 = 1;
 const SECRETS_VERSION: u8 = 1;
 /// Size of an ML-KEM-768 encapsulation key.
 const PQSPK_BYTES: usize = 1_184;
 const RECORD_BYTES: usize = 1 + 32 + 8 + 8 + 8 + 8 + 4 + 32 + PQSPK_BYTES;
-/// Size of a base with its signature.
-pub(crate) const BASE_BYTES: usize = RECORD_BYTES + SIGNATURE_BYTES;
+/// Size of a bundle with its signature.
+pub(crate) const BUNDLE_BYTES: usize = RECORD_BYTES + SIGNATURE_BYTES;
 const PADDED_BYTES: usize = SEALED_PREKEYS_BYTES - NONCE_BYTES - TAG_BYTES;
 
-/// Scope of a base: one connection or one invite.
+/// Scope of a bundle: one connection or one invite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scope([u8; 32]);
 
 impl Scope {
-    /// Returns the scope of a connection's base, which is its `conn_id`.
+    /// Returns the scope of a connection's bundle, which is its `conn_id`.
     #[must_use]
     pub const fn connection(conn_id: &ConnId) -> Self {
         Self(*conn_id.as_bytes())
     }
 
-    /// Returns the scope of an invite's base: `H(P" invite" || invite_id)`.
+    /// Returns the scope of an invite's bundle: `H(P" invite" || invite_id)`.
     #[must_use]
     pub fn invite(invite_id: &InviteId) -> Self {
         Self(hash(&[label!("invite"), invite_id.as_bytes()]))
@@ -51,16 +51,16 @@ impl Scope {
     }
 }
 
-/// Identifier of a base within its scope.
+/// Identifier of a bundle within its scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BaseId {
-    /// The epoch of the base.
+pub struct BundleId {
+    /// The epoch of the bundle.
     pub epoch: u64,
     /// The number of its signed prekey.
     pub spk_id: u32,
 }
 
-/// Returns the epoch of the next base or session: `max(last + 1, unix_ms)`.
+/// Returns the epoch of the next bundle or session: `max(last + 1, unix_ms)`.
 #[must_use]
 pub const fn next_epoch(last: u64, now: Timestamp) -> u64 {
     let after = last.saturating_add(1);
@@ -71,34 +71,34 @@ pub const fn next_epoch(last: u64, now: Timestamp) -> u64 {
     }
 }
 
-/// Prekey base with a verified signature (docs/e2ee.md#prekeys).
+/// Prekey bundle with a verified signature (docs/e2ee.md#prekeys).
 #[derive(Clone)]
-pub struct PrekeyBase {
+pub struct PrekeyBundle {
     bytes: Vec<u8>,
-    fields: BaseFields,
+    fields: BundleFields,
 }
 
 #[derive(Clone)]
-struct BaseFields {
+struct BundleFields {
     scope: Scope,
     incarnation: Incarnation,
-    base_id: BaseId,
+    bundle_id: BundleId,
     not_before: Timestamp,
     not_after: Timestamp,
     spk: [u8; 32],
     pqspk: EncapsulationKey,
 }
 
-/// Error when a base is refused.
+/// Error when a bundle is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BaseError {
+pub enum BundleError {
     /// Wrong layout, unknown version, or an invalid key.
     #[error("malformed prekeys")]
     Malformed,
     /// The signature is not that of the expected owner.
     #[error("the signature of the prekeys is invalid")]
     Signature,
-    /// The base belongs to another connection or invite.
+    /// The bundle belongs to another connection or invite.
     #[error("the prekeys belong to another connection or invite")]
     Scope,
     /// `not_after` has passed.
@@ -112,29 +112,29 @@ pub enum BaseError {
     Replayed,
 }
 
-impl From<ParseRecordError> for BaseError {
+impl From<ParseRecordError> for BundleError {
     fn from(_: ParseRecordError) -> Self {
         Self::Malformed
     }
 }
 
-impl PrekeyBase {
-    /// Parses a signed base and verifies that it is `owner`'s and of `scope`.
+impl PrekeyBundle {
+    /// Parses a signed bundle and verifies that it is `owner`'s and of `scope`.
     ///
     /// # Errors
-    /// [`BaseError::Malformed`], [`BaseError::Signature`] or [`BaseError::Scope`].
+    /// [`BundleError::Malformed`], [`BundleError::Signature`] or [`BundleError::Scope`].
     pub fn parse_verified(
         bytes: &[u8],
         owner: &PeerIdentity,
         scope: &Scope,
-    ) -> Result<Self, BaseError> {
-        let (record, signature) = split_signed(bytes).ok_or(BaseError::Malformed)?;
+    ) -> Result<Self, BundleError> {
+        let (record, signature) = split_signed(bytes).ok_or(BundleError::Malformed)?;
         let fields = parse_record(record)?;
         if !is_signature_valid(owner.ik_ed(), label!("prekeys"), record, signature) {
-            return Err(BaseError::Signature);
+            return Err(BundleError::Signature);
         }
         if fields.scope != *scope {
-            return Err(BaseError::Scope);
+            return Err(BundleError::Scope);
         }
         Ok(Self {
             bytes: bytes.to_vec(),
@@ -142,20 +142,20 @@ impl PrekeyBase {
         })
     }
 
-    /// Checks that the base may be used at `now`. `last_epoch` is the highest epoch seen for this
+    /// Checks that the bundle may be used at `now`. `last_epoch` is the highest epoch seen for this
     /// owner and scope.
     ///
     /// # Errors
-    /// [`BaseError::Expired`], [`BaseError::NotYetValid`] or [`BaseError::Replayed`].
-    pub fn check_fresh(&self, now: Timestamp, last_epoch: u64) -> Result<(), BaseError> {
+    /// [`BundleError::Expired`], [`BundleError::NotYetValid`] or [`BundleError::Replayed`].
+    pub fn check_fresh(&self, now: Timestamp, last_epoch: u64) -> Result<(), BundleError> {
         if now > self.fields.not_after {
-            return Err(BaseError::Expired);
+            return Err(BundleError::Expired);
         }
         if now.plus(PREKEYS_EARLY_MAX) < self.fields.not_before {
-            return Err(BaseError::NotYetValid);
+            return Err(BundleError::NotYetValid);
         }
-        if self.fields.base_id.epoch < last_epoch {
-            return Err(BaseError::Replayed);
+        if self.fields.bundle_id.epoch < last_epoch {
+            return Err(BundleError::Replayed);
         }
         Ok(())
     }
@@ -168,8 +168,8 @@ impl PrekeyBase {
 
     /// Returns the epoch and the number of the signed prekey.
     #[must_use]
-    pub const fn base_id(&self) -> BaseId {
-        self.fields.base_id
+    pub const fn bundle_id(&self) -> BundleId {
+        self.fields.bundle_id
     }
 
     /// Returns the owner's incarnation for this connection; [`Incarnation::NONE`] for an invite.
@@ -178,7 +178,7 @@ impl PrekeyBase {
         self.fields.incarnation
     }
 
-    /// Returns the last moment at which the base may be used.
+    /// Returns the last moment at which the bundle may be used.
     #[must_use]
     pub const fn not_after(&self) -> Timestamp {
         self.fields.not_after
@@ -193,28 +193,28 @@ impl PrekeyBase {
     }
 }
 
-fn parse_record(record: &[u8]) -> Result<BaseFields, BaseError> {
+fn parse_record(record: &[u8]) -> Result<BundleFields, BundleError> {
     let mut reader = Reader::new(record);
-    if reader.u8()? != BASE_VERSION {
-        return Err(BaseError::Malformed);
+    if reader.u8()? != BUNDLE_VERSION {
+        return Err(BundleError::Malformed);
     }
     let scope = Scope(reader.array()?);
     let incarnation = Incarnation::from_bytes(reader.array()?);
     let epoch = reader.u64()?;
     let not_before = Timestamp::from_millis(reader.u64()?);
     let not_after = Timestamp::from_millis(reader.u64()?);
-    let base_id = BaseId {
+    let bundle_id = BundleId {
         epoch,
         spk_id: reader.u32()?,
     };
     let spk = reader.array()?;
     let pqspk = EncapsulationKey::new(&reader.array::<PQSPK_BYTES>()?.into())
-        .map_err(|_| BaseError::Malformed)?;
+        .map_err(|_| BundleError::Malformed)?;
     reader.expect_end()?;
-    Ok(BaseFields {
+    Ok(BundleFields {
         scope,
         incarnation,
-        base_id,
+        bundle_id,
         not_before,
         not_after,
         spk,
@@ -222,28 +222,28 @@ fn parse_record(record: &[u8]) -> Result<BaseFields, BaseError> {
     })
 }
 
-/// Parameters of a new base.
+/// Parameters of a new bundle.
 #[derive(Debug, Clone, Copy)]
-pub struct BaseParameters {
+pub struct BundleParameters {
     /// The connection or invite that it is for.
     pub scope: Scope,
     /// The owner's incarnation for the connection; [`Incarnation::NONE`] for an invite.
     pub incarnation: Incarnation,
-    /// The epoch: [`next_epoch`] after the last base of this scope.
+    /// The epoch: [`next_epoch`] after the last bundle of this scope.
     pub epoch: u64,
     /// The number of the signed prekey, counted by the owner.
     pub spk_id: u32,
     /// `not_before`: the time of creation.
     pub now: Timestamp,
-    /// How long the base is valid: `not_after` is `now + lifetime`.
+    /// How long the bundle is valid: `not_after` is `now + lifetime`.
     pub lifetime: Duration,
 }
 
-/// Secret half of a base, with the signed base. The ML-KEM key is stored as its seed.
+/// Secret half of a bundle, with the signed bundle. The ML-KEM key is stored as its seed.
 #[derive(Clone)]
 pub struct PrekeySecrets {
-    base: Vec<u8>,
-    base_id: BaseId,
+    bundle: Vec<u8>,
+    bundle_id: BundleId,
     not_after: Timestamp,
     spk: StaticSecret,
     pq_seed: Zeroizing<[u8; 64]>,
@@ -255,41 +255,41 @@ pub struct PrekeySecrets {
 pub struct ParsePrekeySecretsError;
 
 impl PrekeySecrets {
-    /// Generates and signs a base. Returns the secret half and the signed base to publish.
+    /// Generates and signs a bundle. Returns the secret half and the signed bundle to publish.
     #[must_use]
     pub fn generate(
         identity: &Identity,
-        parameters: &BaseParameters,
+        parameters: &BundleParameters,
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> (Self, Vec<u8>) {
         let spk = generate_secret(rng);
         let pq_seed = Zeroizing::new(random_array::<64>(rng));
         let not_after = parameters.now.plus(parameters.lifetime);
         let record = encode_record(parameters, not_after, &spk, &pq_seed);
-        let base = sign_record(identity.signing_key(), label!("prekeys"), record);
-        let base_id = BaseId {
+        let bundle = sign_record(identity.signing_key(), label!("prekeys"), record);
+        let bundle_id = BundleId {
             epoch: parameters.epoch,
             spk_id: parameters.spk_id,
         };
         (
             Self {
-                base: base.clone(),
-                base_id,
+                bundle: bundle.clone(),
+                bundle_id,
                 not_after,
                 spk,
                 pq_seed,
             },
-            base,
+            bundle,
         )
     }
 
-    /// Encodes the secrets for the vault: `01 || LP(base) || SPK secret 32 || ML-KEM seed 64`.
+    /// Encodes the secrets for the vault: `01 || LP(bundle) || SPK secret 32 || ML-KEM seed 64`.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let mut record = Writer::with_capacity(5 + BASE_BYTES + 96);
+        let mut record = Writer::with_capacity(5 + BUNDLE_BYTES + 96);
         record
             .u8(SECRETS_VERSION)
-            .lp(&self.base)
+            .lp(&self.bundle)
             .bytes(self.spk.as_bytes())
             .bytes(self.pq_seed.as_ref());
         record.finish()
@@ -304,22 +304,22 @@ impl PrekeySecrets {
     }
 
     /// Returns the epoch and the number of the signed prekey. With the scope, an INIT names its
-    /// base by these.
+    /// bundle by these.
     #[must_use]
-    pub const fn base_id(&self) -> BaseId {
-        self.base_id
+    pub const fn bundle_id(&self) -> BundleId {
+        self.bundle_id
     }
 
-    /// Returns the last moment at which a peer may use the base.
+    /// Returns the last moment at which a peer may use the bundle.
     #[must_use]
     pub const fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
-    /// Returns the signed base as published.
+    /// Returns the signed bundle as published.
     #[must_use]
-    pub fn base(&self) -> &[u8] {
-        &self.base
+    pub fn bundle(&self) -> &[u8] {
+        &self.bundle
     }
 
     pub(crate) const fn spk(&self) -> &StaticSecret {
@@ -332,7 +332,7 @@ impl PrekeySecrets {
 }
 
 fn encode_record(
-    parameters: &BaseParameters,
+    parameters: &BundleParameters,
     not_after: Timestamp,
     spk: &StaticSecret,
     pq_seed: &[u8; 64],
@@ -340,8 +340,8 @@ fn encode_record(
     let pqspk = DecapsulationKey::from_seed((*pq_seed).into())
         .encapsulation_key()
         .to_bytes();
-    let mut record = Vec::with_capacity(BASE_BYTES);
-    record.push(BASE_VERSION);
+    let mut record = Vec::with_capacity(BUNDLE_BYTES);
+    record.push(BUNDLE_VERSION);
     record.extend_from_slice(&parameters.scope.0);
     record.extend_from_slice(parameters.incarnation.as_bytes());
     record.extend_from_slice(&parameters.epoch.to_be_bytes());
@@ -353,27 +353,27 @@ fn encode_record(
     record
 }
 
-fn parse_secrets(bytes: &[u8]) -> Result<PrekeySecrets, BaseError> {
+fn parse_secrets(bytes: &[u8]) -> Result<PrekeySecrets, BundleError> {
     let mut reader = Reader::new(bytes);
     if reader.u8()? != SECRETS_VERSION {
-        return Err(BaseError::Malformed);
+        return Err(BundleError::Malformed);
     }
-    let base = reader.lp()?;
+    let bundle = reader.lp()?;
     let spk = StaticSecret::from(*Zeroizing::new(reader.array::<32>()?));
     let pq_seed = Zeroizing::new(reader.array::<64>()?);
     reader.expect_end()?;
-    let (record, _) = split_signed(base).ok_or(BaseError::Malformed)?;
+    let (record, _) = split_signed(bundle).ok_or(BundleError::Malformed)?;
     let fields = parse_record(record)?;
     Ok(PrekeySecrets {
-        base: base.to_vec(),
-        base_id: fields.base_id,
+        bundle: bundle.to_vec(),
+        bundle_id: fields.bundle_id,
         not_after: fields.not_after,
         spk,
         pq_seed,
     })
 }
 
-/// PKEY: the key that seals a base for storage at the relay. It keeps the relay from linking two
+/// PKEY: the key that seals a bundle for storage at the relay. It keeps the relay from linking two
 /// mailboxes and from testing a guessed identity.
 pub struct SealedPrekeysKey {
     key: Key,
@@ -390,10 +390,10 @@ impl SealedPrekeysKey {
         }
     }
 
-    /// Derives the key of an invite's mailbox. The owner's card is stored with the base there.
+    /// Derives the key of an invite's mailbox. The owner's card is stored with the bundle there.
     #[must_use]
     pub fn for_invite(secret: &InviteSecret) -> Self {
-        let dir = EnvelopeDirection::AcceptorToInviter.to_byte();
+        let dir = EnvelopeDirection::InviteeToInviter.to_byte();
         Self {
             key: kdf_key(secret.expose(), &[label!("prekeys"), &[dir]]),
             has_card: true,
@@ -404,7 +404,8 @@ impl SealedPrekeysKey {
 /// Error when prekeys cannot be sealed for the relay, or sealed prekeys cannot be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealedPrekeysError {
-    /// An invite's base has no card, a connection's base has one, or both together are too long.
+    /// An invite's bundle has no card, a connection's bundle has one, or both together are too
+    /// long.
     #[error("an invite's prekeys require a card and a connection's prekeys must have none")]
     CardMismatch,
     /// The bytes do not open with this key for this mailbox, or their padding is not zero.
@@ -421,16 +422,17 @@ impl From<ParseRecordError> for SealedPrekeysError {
     }
 }
 
-/// Seals a base, for an invite after its card, into the 2,048 bytes that the relay stores
+/// Seals a bundle, for an invite after its card, into the 2,048 bytes that the relay stores
 /// (docs/e2ee.md#prekeys-at-the-relay).
 ///
 /// # Errors
-/// [`SealedPrekeysError::CardMismatch`] if a connection's base has a card or an invite's has none.
+/// [`SealedPrekeysError::CardMismatch`] if a connection's bundle has a card or an invite's has
+/// none.
 pub fn seal_prekeys(
     key: &SealedPrekeysKey,
     mailbox: &MailboxId,
     card: Option<&SignedCard>,
-    base: &[u8],
+    bundle: &[u8],
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Result<[u8; SEALED_PREKEYS_BYTES], SealedPrekeysError> {
     if card.is_some() != key.has_card {
@@ -440,7 +442,7 @@ pub fn seal_prekeys(
     if let Some(card) = card {
         crate::record::push_lp(&mut padded, card.as_bytes());
     }
-    crate::record::push_lp(&mut padded, base);
+    crate::record::push_lp(&mut padded, bundle);
     if padded.len() > PADDED_BYTES {
         return Err(SealedPrekeysError::CardMismatch);
     }
@@ -453,8 +455,8 @@ pub fn seal_prekeys(
     Ok(bytes)
 }
 
-/// Opens sealed prekeys. Returns the verified card of an invite, and the base, which the caller
-/// verifies with [`PrekeyBase::parse_verified`].
+/// Opens sealed prekeys. Returns the verified card of an invite, and the bundle, which the caller
+/// verifies with [`PrekeyBundle::parse_verified`].
 ///
 /// # Errors
 /// [`SealedPrekeysError`] if the bytes do not open with this key for this mailbox, their padding is
@@ -478,9 +480,9 @@ pub fn open_prekeys(
     } else {
         None
     };
-    let base = reader.lp()?.to_vec();
+    let bundle = reader.lp()?.to_vec();
     if reader.remaining().iter().any(|byte| *byte != 0) {
         return Err(SealedPrekeysError::Invalid);
     }
-    Ok((card, base))
+    Ok((card, bundle))
 }

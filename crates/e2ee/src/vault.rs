@@ -1,8 +1,8 @@
 //! Secrets at rest: a data key per data directory, sealed columns, and the wrapping of the data key
 //! (docs/e2ee-files-invites-vault.md#vault).
 //!
-//! A [`KeyFile`] outside the data directory wraps the [`DataKey`]; the wrapped key is stored
-//! inside. The module performs no I/O: the caller writes the files with mode 0600.
+//! A [`KeyFile`] wraps the [`DataKey`]. The module performs no I/O: the caller stores the key file
+//! and the wrapped key in the data directory, with mode 0600.
 
 use crate::primitive::{self, Key, NONCE_BYTES, TAG_BYTES, hash, label, random_array};
 use crate::record::{ParseRecordError, Reader, Writer, push_lp};
@@ -24,7 +24,8 @@ const KEY_FILE_MARKER: &str = "sealpost-key1.";
 const KEY_FILE_VERSION: u8 = 1;
 const WRAP_VERSION: u8 = 1;
 
-/// Error when a sealed value does not open: wrong key, wrong place in the database, or altered.
+/// Error when a sealed value does not open: the key or the place in the database is wrong, or the
+/// value was altered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a stored secret does not open: it was altered, moved, or sealed under another key")]
 pub struct ColumnError;
@@ -134,7 +135,7 @@ impl DataKey {
 pub struct Column<'a> {
     /// The table's name.
     pub table: &'a str,
-    /// The row's primary key in a byte form that never changes.
+    /// Bytes that identify the row and never change.
     pub pk: &'a [u8],
     /// The column's name.
     pub column: &'a str,

@@ -12,7 +12,7 @@ use sealpost_e2ee::keys::{ConnId, ExpPairing, Fingerprint, Identity, InviteSecre
 use sealpost_e2ee::payload;
 use sealpost_e2ee::plaintext::Plaintext;
 use sealpost_e2ee::prekeys::{
-    BaseError, PrekeyBase, PrekeySecrets, Scope, SealedPrekeysKey, open_prekeys,
+    BundleError, PrekeyBundle, PrekeySecrets, Scope, SealedPrekeysKey, open_prekeys,
 };
 use sealpost_e2ee::sessions::{
     Content, Continuity, OpenContext, OpenOutcome, RejectReason, Sessions, open_pairing,
@@ -60,9 +60,9 @@ fn mailbox(vector: &Value) -> MailboxId {
 
 fn dir(vector: &Value) -> EnvelopeDirection {
     if number(vector, "dir") == 0 {
-        EnvelopeDirection::AcceptorToInviter
+        EnvelopeDirection::InviteeToInviter
     } else {
-        EnvelopeDirection::InviterToAcceptor
+        EnvelopeDirection::InviterToInvitee
     }
 }
 
@@ -116,43 +116,49 @@ fn scope(vector: &Value) -> Scope {
 }
 
 #[test]
-fn prekey_base_vectors() {
+fn prekey_bundle_vectors() {
     let vectors = file(PREKEYS);
     let owner = identity(&vectors["owner"]);
     let valid = list(&vectors, "valid");
     for vector in valid {
-        let base =
-            PrekeyBase::parse_verified(&bytes(vector, "base"), owner.public(), &scope(vector))
+        let bundle =
+            PrekeyBundle::parse_verified(&bytes(vector, "base"), owner.public(), &scope(vector))
                 .unwrap();
-        assert_eq!(base.base_id().epoch, number(vector, "epoch"));
-        assert_eq!(u64::from(base.base_id().spk_id), number(vector, "spk_id"));
-        assert_eq!(base.incarnation().as_bytes(), &array(vector, "incarnation"));
-        assert_eq!(base.not_after().as_millis(), number(vector, "not_after"));
+        assert_eq!(bundle.bundle_id().epoch, number(vector, "epoch"));
+        assert_eq!(
+            u64::from(bundle.bundle_id().spk_id),
+            number(vector, "spk_id")
+        );
+        assert_eq!(
+            bundle.incarnation().as_bytes(),
+            &array(vector, "incarnation")
+        );
+        assert_eq!(bundle.not_after().as_millis(), number(vector, "not_after"));
         let secrets = PrekeySecrets::parse(&bytes(vector, "secrets")).unwrap();
         assert_eq!(
-            (secrets.base(), secrets.base_id()),
-            (base.as_bytes(), base.base_id())
+            (secrets.bundle(), secrets.bundle_id()),
+            (bundle.as_bytes(), bundle.bundle_id())
         );
         assert_eq!(secrets.encode()[..], bytes(vector, "secrets"));
     }
     for vector in list(&vectors, "invalid") {
         let parsed =
-            PrekeyBase::parse_verified(&bytes(vector, "base"), owner.public(), &scope(&valid[0]));
+            PrekeyBundle::parse_verified(&bytes(vector, "base"), owner.public(), &scope(&valid[0]));
         assert!(parsed.is_err(), "{}", vector["name"]);
     }
-    let base =
-        PrekeyBase::parse_verified(&bytes(&valid[0], "base"), owner.public(), &scope(&valid[0]))
+    let bundle =
+        PrekeyBundle::parse_verified(&bytes(&valid[0], "base"), owner.public(), &scope(&valid[0]))
             .unwrap();
     for vector in list(&vectors, "freshness") {
         let now = Timestamp::from_millis(number(vector, "now"));
         let expected = match vector["outcome"].as_str().unwrap() {
-            "expired" => Err(BaseError::Expired),
-            "early" => Err(BaseError::NotYetValid),
-            "replayed" => Err(BaseError::Replayed),
+            "expired" => Err(BundleError::Expired),
+            "early" => Err(BundleError::NotYetValid),
+            "replayed" => Err(BundleError::Replayed),
             _ => Ok(()),
         };
         assert_eq!(
-            base.check_fresh(now, number(vector, "last_epoch")),
+            bundle.check_fresh(now, number(vector, "last_epoch")),
             expected
         );
     }
@@ -178,10 +184,10 @@ fn sealed_prekeys_vectors() {
             &mailbox(vector),
             &bytes(vector, "sealed"),
         );
-        let (card, base) = opened.unwrap();
+        let (card, bundle) = opened.unwrap();
         let expected = vector.get("card").map(|_| bytes(vector, "card"));
         assert_eq!(
-            (card.map(|card| card.as_bytes().to_vec()), base),
+            (card.map(|card| card.as_bytes().to_vec()), bundle),
             (expected, bytes(vector, "base"))
         );
     }
@@ -210,7 +216,7 @@ fn reason_name(reason: RejectReason) -> &'static str {
         RejectReason::GapTooLarge => "gap_too_large",
         RejectReason::Consumed { .. } => "consumed",
         RejectReason::BodyInvalid => "body_invalid",
-        RejectReason::BaseNotHeld => "base_not_held",
+        RejectReason::BundleUnknown => "base_not_held",
         RejectReason::HandshakeInvalid => "handshake_invalid",
         RejectReason::EpochTooFarAhead => "epoch_too_far_ahead",
         _ => "another",
@@ -226,9 +232,9 @@ fn pairing_vector() {
     );
     let me = identity(&pairing["b"]);
     let invite_id = InviteId::from_bytes(array(pairing, "invite_id"));
-    let bases = [PrekeySecrets::parse(&bytes(pairing, "prekey_secrets")).unwrap()];
+    let bundles = [PrekeySecrets::parse(&bytes(pairing, "prekey_secrets")).unwrap()];
     let inner = bytes(pairing, "inner");
-    let opened = open_pairing(&me, &invite_id, &bases, &inner, now)
+    let opened = open_pairing(&me, &invite_id, &bundles, &inner, now)
         .ok()
         .unwrap();
     assert_eq!(opened.peer_card.as_bytes(), bytes(pairing, "card"));
@@ -252,7 +258,7 @@ fn pairing_vector() {
         (array(pairing, "msg_hash"), bytes(pairing, "record"))
     );
     for vector in list(&vectors, "invalid") {
-        let refused = open_pairing(&me, &invite_id, &bases, &bytes(vector, "inner"), now).err();
+        let refused = open_pairing(&me, &invite_id, &bundles, &bytes(vector, "inner"), now).err();
         assert_eq!(
             refused.map(reason_name),
             vector["why"].as_str(),
@@ -271,7 +277,7 @@ fn rotation_vector() {
         identity: &me,
         peer: peer.public(),
         conn_id: ConnId::from_bytes(array(rotation, "conn_id")),
-        bases: &[PrekeySecrets::parse(&bytes(rotation, "prekey_secrets")).unwrap()],
+        bundles: &[PrekeySecrets::parse(&bytes(rotation, "prekey_secrets")).unwrap()],
         now: Timestamp::from_millis(number(&vectors, "now")),
     };
     let sessions = Sessions::parse(&bytes(rotation, "b_sessions")).unwrap();
@@ -301,7 +307,7 @@ fn ratchet_vectors() {
         identity: &me,
         peer: peer.public(),
         conn_id: ConnId::from_bytes([0; 32]),
-        bases: &[],
+        bundles: &[],
         now: Timestamp::from_millis(number(&vectors, "now")),
     };
     for scenario in list(&vectors, "stories") {

@@ -11,6 +11,9 @@ use hyper_util::{
     client::legacy::Client as HttpClient,
     rt::{TokioExecutor, TokioTimer},
 };
+use rustls::{
+    ClientConfig, RootCertStore, crypto::ring::default_provider, pki_types::CertificateDer,
+};
 use sealpost_proto::limits::{
     CLIENT_IDLE_PER_HOST_MAX, CLIENT_IDLE_TIMEOUT, HTTP1_BUFFER_BYTES, WEBHOOK_CONNECT_TIMEOUT,
     WEBHOOK_RESPONSE_BYTES_MAX, WEBHOOK_TIMEOUT,
@@ -92,7 +95,14 @@ pub enum CallError {
         /// Error from the operating system.
         kind: io::ErrorKind,
     },
-    /// The TLS handshake failed, for example because of the certificate.
+    /// The server responded with a certificate that is not valid for its name, has expired, or was
+    /// issued by an unknown certificate authority.
+    #[error("the certificate is not accepted: {detail}")]
+    Certificate {
+        /// Message of the TLS library.
+        detail: String,
+    },
+    /// The TLS handshake failed.
     #[error("the TLS handshake failed: {detail}")]
     Tls {
         /// Message of the TLS library.
@@ -115,6 +125,7 @@ impl CallError {
             Self::Forbidden { .. } => "the endpoint's address is not allowed",
             Self::Dns => "the endpoint's name does not resolve",
             Self::Connect { .. } => "the endpoint accepts no connection",
+            Self::Certificate { .. } => "the endpoint's certificate is not accepted",
             Self::Tls { .. } => "the TLS handshake with the endpoint failed",
             Self::Timeout => "the endpoint does not respond in time",
             Self::Http => "the endpoint closed the connection or sent invalid HTTP",
@@ -136,12 +147,25 @@ impl Client {
     /// # Errors
     /// Returns [`CallError::Tls`] if TLS cannot be set up.
     pub fn new(guard: Guard, limits: Limits) -> Result<Self, CallError> {
-        Self::with_resolver(guard, limits, system_resolver())
+        Self::with_authorities(guard, limits, &[])
+    }
+
+    /// Creates a client that also trusts these certificate authorities, besides the public ones.
+    ///
+    /// # Errors
+    /// Returns [`CallError::Tls`] if TLS cannot be set up or a certificate is damaged.
+    pub fn with_authorities(
+        guard: Guard,
+        limits: Limits,
+        authorities: &[CertificateDer<'static>],
+    ) -> Result<Self, CallError> {
+        Self::with_resolver(guard, limits, authorities, system_resolver())
     }
 
     pub(crate) fn with_resolver(
         guard: Guard,
         limits: Limits,
+        authorities: &[CertificateDer<'static>],
         resolve: Resolve,
     ) -> Result<Self, CallError> {
         let guard = Arc::new(guard);
@@ -150,17 +174,21 @@ impl Client {
             resolve,
             connect_timeout: limits.connect_timeout,
         };
-        let tls = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .map_err(|error| CallError::Tls {
-                detail: error.to_string(),
-            })?;
+        let tls = tls_config(authorities).map_err(|error| CallError::Tls {
+            detail: error.to_string(),
+        })?;
+        let https = HttpsConnectorBuilder::new().with_tls_config(tls);
         let http = HttpClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(CLIENT_IDLE_TIMEOUT)
             .pool_max_idle_per_host(CLIENT_IDLE_PER_HOST_MAX)
             .http1_max_buf_size(HTTP1_BUFFER_BYTES)
-            .build(tls.https_or_http().enable_http1().wrap_connector(connector));
+            .build(
+                https
+                    .https_or_http()
+                    .enable_http1()
+                    .wrap_connector(connector),
+            );
         Ok(Self {
             http,
             guard,
@@ -216,6 +244,16 @@ impl Client {
     }
 }
 
+fn tls_config(authorities: &[CertificateDer<'static>]) -> Result<ClientConfig, rustls::Error> {
+    let mut roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
+    for authority in authorities {
+        roots.add(authority.clone())?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+    let config = config.with_safe_default_protocol_versions()?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
 fn check_uri(url: &Url) -> Result<Uri, CallError> {
     let refuse = |reason| Err(CallError::Url { reason });
     if !matches!(url.scheme(), "http" | "https") {
@@ -265,21 +303,29 @@ fn to_call_error(error: &hyper_util::client::legacy::Error) -> CallError {
         }
     }
     // Any other error while connecting comes from the handshake.
-    if error.is_connect() {
-        CallError::Tls {
-            detail: innermost_message(error),
-        }
-    } else {
-        CallError::Http
+    let innermost = innermost_error(error);
+    let detail = innermost.to_string();
+    match as_tls_error(innermost) {
+        Some(rustls::Error::InvalidCertificate(_)) => CallError::Certificate { detail },
+        _ if error.is_connect() => CallError::Tls { detail },
+        _ => CallError::Http,
     }
 }
 
-fn innermost_message(error: &dyn Error) -> String {
+/// The TLS stream wraps its errors in those of the standard library, which skip them as sources.
+fn as_tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    match error.downcast_ref::<io::Error>() {
+        Some(wrapper) => as_tls_error(wrapper.get_ref()?),
+        None => error.downcast_ref(),
+    }
+}
+
+fn innermost_error<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut innermost = error;
     while let Some(cause) = innermost.source() {
         innermost = cause;
     }
-    innermost.to_string()
+    innermost
 }
 
 #[cfg(test)]

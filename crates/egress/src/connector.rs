@@ -1,6 +1,6 @@
 //! Connector that resolves a name, checks every address and connects to one that was checked.
 
-use crate::Guard;
+use crate::{Guard, resolver::SystemResolver};
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use sealpost_proto::limits::ADDRESSES_TRIED_MAX;
@@ -8,15 +8,13 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, SocketAddr},
+    path::Path,
     pin::Pin,
     sync::Arc,
     task,
     time::Duration,
 };
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 
 /// Error from the connector, which the HTTP client returns as the source of its own error.
 #[derive(Debug, thiserror::Error)]
@@ -29,13 +27,18 @@ pub(crate) enum ConnectError {
     Connect(io::ErrorKind),
 }
 
-type ResolveFuture = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
-
-/// Resolver of names; tests replace the one of the system.
-pub(crate) type Resolve = Arc<dyn Fn(String, u16) -> ResolveFuture + Send + Sync>;
+/// Resolver of names, which returns no address if a name does not resolve. Tests replace the one of
+/// the system.
+pub(crate) type Resolve =
+    Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Vec<IpAddr>> + Send>> + Send + Sync>;
 
 pub(crate) fn system_resolver() -> Resolve {
-    Arc::new(|host, port| Box::pin(async move { Ok(lookup_host((host, port)).await?.collect()) }))
+    let files = (Path::new("/etc/resolv.conf"), Path::new("/etc/hosts"));
+    let resolver = Arc::new(SystemResolver::new(files.0, files.1));
+    Arc::new(move |host| {
+        let resolver = Arc::clone(&resolver);
+        Box::pin(async move { resolver.resolve(&host).await })
+    })
 }
 
 #[derive(Clone)]
@@ -109,8 +112,9 @@ impl GuardedConnector {
         if let Ok(address) = literal.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        (self.resolve)(host.to_owned(), port)
-            .await
-            .map_err(|_| ConnectError::Dns)
+        let addresses = (self.resolve)(host.to_owned()).await.into_iter();
+        Ok(addresses
+            .map(|address| SocketAddr::new(address, port))
+            .collect())
     }
 }

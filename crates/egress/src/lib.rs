@@ -13,6 +13,7 @@ mod client;
 mod connector;
 mod guard;
 mod range;
+mod resolver;
 
 pub use client::{CallError, Client, Limits, Request, Response};
 pub use guard::Guard;

@@ -51,10 +51,12 @@ impl FileType {
     /// [`SNIFFED_BYTES`](sealpost_proto::limits::SNIFFED_BYTES) of `size`) and its original name.
     #[must_use]
     pub fn detect(first_bytes: &[u8], size: u64, name: &str) -> Self {
-        let content_type = content_type(first_bytes, name);
+        let decoded = decode_utf16(first_bytes).filter(|text| is_text(text.as_bytes()));
+        let text_or_bytes = decoded.as_ref().map_or(first_bytes, String::as_bytes);
+        let content_type = content_type(text_or_bytes, name);
         let is_complete = size == first_bytes.len() as u64;
         let mut dangers = dangers_of_name(name);
-        dangers.extend(dangers_of_bytes(content_type, first_bytes, is_complete));
+        dangers.extend(dangers_of_bytes(content_type, text_or_bytes, is_complete));
         dangers.sort_unstable();
         dangers.dedup();
         Self {
@@ -104,9 +106,9 @@ fn content_type(first_bytes: &[u8], name: &str) -> &'static str {
         return text_type(found, guess, first_bytes);
     }
     // A type that would have been detected is ruled out, and so is a text type for bytes that are
-    // no text.
+    // no text. Text in an old encoding has no mark, so the name decides.
     let is_possible = |guess: &str| match is_textual(guess) {
-        true => first_bytes.is_empty(),
+        true => first_bytes.is_empty() || (found.is_none() && is_single_byte_text(first_bytes)),
         false => !infer::is_mime_supported(guess),
     };
     match (found, guess) {
@@ -115,6 +117,20 @@ fn content_type(first_bytes: &[u8], name: &str) -> &'static str {
         (None, Some(guess)) if is_possible(guess) => guess,
         (None, _) => UNKNOWN_TYPE,
     }
+}
+
+/// Decodes UTF-16 with a byte order mark. Returns `None` for other bytes. The last character may be
+/// incomplete.
+fn decode_utf16(bytes: &[u8]) -> Option<String> {
+    let (to_unit, units): (fn([u8; 2]) -> u16, _) = match bytes {
+        [0xff, 0xfe, units @ ..] => (u16::from_le_bytes, units),
+        [0xfe, 0xff, units @ ..] => (u16::from_be_bytes, units),
+        _ => return None,
+    };
+    let (units, _) = units.as_chunks::<2>();
+    let mut units: Vec<u16> = units.iter().map(|unit| to_unit(*unit)).collect();
+    units.pop_if(|last| (0xd800..0xdc00).contains(last));
+    String::from_utf16(&units).ok()
 }
 
 /// Returns the type of bytes that are text. Only a few types are text without being a text type.
@@ -179,8 +195,13 @@ fn is_zip_based(media_type: &str) -> bool {
 fn is_text(bytes: &[u8]) -> bool {
     let is_utf8 =
         std::str::from_utf8(bytes).map_or_else(|error| error.error_len().is_none(), |_| true);
+    is_utf8 && is_single_byte_text(bytes)
+}
+
+/// Whether the bytes can be text in an encoding that extends ASCII, such as ISO 8859-1.
+fn is_single_byte_text(bytes: &[u8]) -> bool {
     let is_control = |byte: &u8| byte.is_ascii_control() && !b"\t\n\x0c\r\x1b".contains(byte);
-    is_utf8 && !bytes.is_empty() && !bytes.iter().any(is_control)
+    !bytes.is_empty() && !bytes.iter().any(is_control)
 }
 
 /// Whether the bytes contain `word` in upper or lower case.
@@ -327,11 +348,26 @@ fn dangers_of_name(name: &str) -> Vec<Danger> {
         && plain.matches('.').count() > 1
         && (danger.is_some() || is_in(ARCHIVE_EXTENSIONS, last));
     // Spaces push the extension out of sight, and hidden characters disguise it.
-    let hides_extension = plain.contains("     ") || FileName::from_remote(name).as_str() != name;
+    let hides_extension = has_long_blank(name) || FileName::from_remote(name).as_str() != name;
     danger
         .into_iter()
         .chain((is_misleading || hides_extension).then_some(Danger::Disguised))
         .collect()
+}
+
+/// Whether a name has a blank that is longer than between words. Some spaces are as wide as several.
+fn has_long_blank(name: &str) -> bool {
+    const WIDTH_MAX: usize = 4;
+    let mut width = 0;
+    name.chars().any(|c| {
+        width = match c {
+            ' ' => width + 1,
+            '\u{2000}'..='\u{2003}' | '\u{3000}' => width + 3,
+            _ if c.is_whitespace() => width + 2,
+            _ => 0,
+        };
+        width > WIDTH_MAX
+    })
 }
 
 #[cfg(test)]
@@ -373,6 +409,16 @@ mod tests {
             (b"PK\x03\x04\x14\0\0\0", "a.pdf", "application/zip"),
             (b"", "x", UNKNOWN_TYPE),
             (b"\xff\xfea", "x", UNKNOWN_TYPE),
+            (b"M\xfcller;Stra\xdfe\r\n", "customers.csv", "text/csv"),
+            (b"M\xfcller;Stra\xdfe", "customers", UNKNOWN_TYPE),
+            (b"M\xfcller;Stra\xdfe", "a.png", UNKNOWN_TYPE),
+            (b"M\xfc\0ller", "customers.csv", UNKNOWN_TYPE),
+            (b"\xff\xd8\xff\xe0 in letters", "photo.csv", "image/jpeg"),
+            (b"\xff\xfeM\0\xfc\0;\0", "customers.csv", "text/csv"),
+            (b"\xfe\xff\0M\0\xfc\0;\0", "customers.csv", "text/csv"),
+            (b"\xff\xfeM\0", "x", "text/plain"),
+            (b"\xff\xfe\0\0M\0\0\0", "utf32.csv", UNKNOWN_TYPE),
+            (b"\xff\xfe<\0h\0t\0m\0l\0>\0", "a.txt", "text/html"),
         ] {
             assert_eq!(detect(bytes, name).0, content_type, "{name}: {bytes:?}");
         }
@@ -466,6 +512,12 @@ mod tests {
                 vec![Danger::Executable, Danger::Disguised],
             ),
             ("invoice\u{202e}exe.pdf", vec![Danger::Disguised]),
+            ("invoice.pdf\u{2800}", vec![Danger::Disguised]),
+            ("invoice\u{3164}.pdf", vec![Danger::Disguised]),
+            ("invoice\u{a0}\u{a0}\u{a0}.pdf", vec![Danger::Disguised]),
+            ("invoice\u{2003}\u{2003}.pdf", vec![Danger::Disguised]),
+            ("Screenshot 3.45\u{202f}PM.png", vec![]),
+            ("資料\u{3000}1.pdf", vec![]),
             ("backup.tar.gz", vec![]),
             (".bashrc", vec![]),
         ] {

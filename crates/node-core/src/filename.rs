@@ -3,7 +3,7 @@
 //! The name that a peer sends is not trusted: [`FileName::from_remote`] makes it visible, and only
 //! [`FileName::safe_name`] may be used on a disk.
 
-use crate::text::{is_display_control, is_invisible, visible_char};
+use crate::text::{self, is_blank_symbol, is_display_control, visible_char};
 use sealpost_proto::limits::{FILE_EXTENSION_BYTES_MAX, FILE_NAME_BYTES_MAX};
 use std::fmt;
 use unicode_normalization::UnicodeNormalization as _;
@@ -62,7 +62,10 @@ impl FileName {
         if name == "." || name == ".." || name.contains('/') {
             return Err(FileNameRefusal::Path);
         }
-        match name.chars().find(|&c| is_hidden(c)) {
+        match name
+            .chars()
+            .find(|&c| is_display_control(c) || is_always_hidden(c))
+        {
             Some(c) => Err(FileNameRefusal::Hidden {
                 code_point: u32::from(c),
             }),
@@ -74,14 +77,13 @@ impl FileName {
     /// before its extension.
     #[must_use]
     pub fn from_remote(name: &str) -> Self {
+        let mut previous = None;
         let visible: String = name
             .chars()
             .map(|c| {
-                if c == '/' {
-                    '\u{2215}'
-                } else {
-                    visible_name_char(c)
-                }
+                let shown = visible_name_char(previous, c);
+                previous = Some(shown);
+                shown
             })
             .collect();
         let visible = if visible.trim().is_empty() || visible == "." || visible == ".." {
@@ -114,14 +116,12 @@ impl fmt::Display for FileName {
 /// Returns a name that Linux, macOS and Windows all accept as one ordinary file in a directory.
 ///
 /// The name is NFC and 1 to 255 bytes long, truncated before its extension. It has no separator, no
-/// character that Windows forbids and no hidden one. It does not start with a dot, dash or space,
-/// does not end with a dot or space, and is no Windows device (`CON`, `LPT1.txt`).
+/// character that Windows forbids, none that a shell would interpret and no hidden one. Its white
+/// space is ordinary spaces. It does not start with a dot, dash, tilde or space, does not end with a
+/// dot or space, and is no Windows device (`CON`, `LPT1.txt`).
 #[must_use]
 pub fn safe_name(name: &str) -> String {
-    let replaced: String = name
-        .nfc()
-        .map(|c| if is_unsafe(c) { PLACEHOLDER } else { c })
-        .collect();
+    let replaced: String = name.nfc().map(safe_char).collect();
     let mut safe = truncate_name(trim_name(&replaced)).into_owned();
     safe.truncate(trim_name(&safe).len());
     if is_windows_device(&safe) {
@@ -135,28 +135,75 @@ pub fn safe_name(name: &str) -> String {
     }
 }
 
-fn is_hidden(c: char) -> bool {
-    is_display_control(c) || is_invisible(c)
+/// Returns the first character of a name that people would not see.
+fn find_hidden(name: &str) -> Option<char> {
+    let mut previous = None;
+    name.chars().find(|&c| is_hidden(previous.replace(c), c))
 }
 
-fn visible_name_char(c: char) -> char {
-    if is_invisible(c) {
-        char::REPLACEMENT_CHARACTER
-    } else {
-        visible_char(c)
+/// Whether people would not see a character: a control, a joiner or selector where none belongs, or
+/// a symbol that looks like a space.
+fn is_hidden(previous: Option<char>, c: char) -> bool {
+    is_display_control(c)
+        || is_blank_symbol(c)
+        || (text::is_hidden(c) && !(is_joiner(c) && joins_with(previous, c)))
+}
+
+/// Whether a character joins or selects the forms of others, as some scripts and emoji need.
+const fn is_joiner(c: char) -> bool {
+    matches!(
+        c,
+        '\u{200c}' | '\u{200d}' | '\u{180b}'..='\u{180d}' | '\u{fe00}'..='\u{fe0f}'
+            | '\u{e0100}'..='\u{e01ef}'
+    )
+}
+
+/// Whether a joiner belongs after a character: after none of ASCII, except in a keycap emoji.
+fn joins_with(previous: Option<char>, joiner: char) -> bool {
+    match previous {
+        None => false,
+        Some('0'..='9' | '#' | '*') => matches!(joiner, '\u{fe0e}' | '\u{fe0f}'),
+        Some(previous) => !previous.is_ascii() && previous != joiner,
     }
 }
 
+fn visible_name_char(previous: Option<char>, c: char) -> char {
+    if c == '/' {
+        '\u{2215}'
+    } else if is_display_control(c) {
+        visible_char(c)
+    } else if is_hidden(previous, c) {
+        char::REPLACEMENT_CHARACTER
+    } else {
+        c
+    }
+}
+
+/// Whether a character has a meaning for a file system or a shell, or is invisible.
 fn is_unsafe(c: char) -> bool {
-    is_hidden(c)
+    is_display_control(c)
+        || is_blank_symbol(c)
+        || (text::is_hidden(c) && !is_joiner(c))
         || matches!(
             c,
             '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|' | char::REPLACEMENT_CHARACTER
         )
+        || matches!(
+            c,
+            '$' | '(' | ')' | '`' | ';' | '&' | '\'' | '!' | '%' | '^'
+        )
+}
+
+fn safe_char(c: char) -> char {
+    match c {
+        _ if is_unsafe(c) => PLACEHOLDER,
+        _ if c.is_whitespace() => ' ',
+        _ => c,
+    }
 }
 
 fn trim_name(name: &str) -> &str {
-    let head = name.trim_start_matches(|c: char| c == '.' || c == '-' || c.is_whitespace());
+    let head = name.trim_start_matches(|c: char| matches!(c, '.' | '-' | '~') || c.is_whitespace());
     head.trim_end_matches(|c: char| c == '.' || c.is_whitespace())
 }
 
@@ -219,6 +266,12 @@ mod tests {
                 "a\u{200b}.pdf",
                 FileNameRefusal::Hidden { code_point: 0x200b },
             ),
+            (
+                "a\u{2800}.pdf",
+                FileNameRefusal::Hidden { code_point: 0x2800 },
+            ),
+            ("a\u{200d}b", FileNameRefusal::Hidden { code_point: 0x200d }),
+            ("\u{fe0f}", FileNameRefusal::Hidden { code_point: 0xfe0f }),
         ] {
             assert_eq!(FileName::parse(bad), Err(refusal), "{bad:?}");
         }
@@ -227,10 +280,16 @@ mod tests {
             refusal.to_string(),
             "the file name has 300 bytes, the limit is 255"
         );
-        assert_eq!(
-            FileName::parse("Grüße (1).pdf").unwrap().as_str(),
-            "Grüße (1).pdf"
-        );
+        for name in [
+            "Grüße (1).pdf",
+            "Screenshot 3.45\u{202f}PM.png",
+            "👩‍👩‍👧 1\u{fe0f}\u{20e3} ❤\u{fe0f}‍🔥.png",
+            "نمی‌خواهم",
+            "資料\u{3000}1.pdf",
+        ] {
+            assert_eq!(FileName::parse(name).unwrap().as_str(), name);
+            assert_eq!(FileName::from_remote(name).as_str(), name);
+        }
     }
 
     #[test]
@@ -241,6 +300,8 @@ mod tests {
             ("../../etc/passwd", "..∕..∕etc∕passwd"),
             ("..", "file"),
             ("\n", "␊"),
+            ("a\u{3164}\u{2800}.pdf", "a\u{fffd}\u{fffd}.pdf"),
+            ("a\u{200d}b\u{fe0f}", "a\u{fffd}b\u{fffd}"),
             ("", "file"),
         ] {
             assert_eq!(FileName::from_remote(name).as_str(), visible);
@@ -269,6 +330,10 @@ mod tests {
             ("e\u{301}.txt", "é.txt"),
             ("a\u{202e}b", "a_b"),
             ("\u{fffd}", "_"),
+            ("$(reboot).pdf", "__reboot_.pdf"),
+            ("a`id`;b&'c'!%PATH%^.txt", "a_id__b__c___PATH__.txt"),
+            ("~a", "a"),
+            ("a\u{3000}b\u{2800}", "a b_"),
         ] {
             assert_eq!(safe_name(name), safe, "{name:?}");
         }

@@ -9,11 +9,13 @@
 #![warn(missing_docs)]
 
 pub mod connection;
+pub mod contact_name;
+pub mod content;
 pub mod file_type;
 pub mod filename;
-pub mod held_invite;
-pub mod markdown;
+pub mod issued_invite;
 pub mod model;
+pub mod name;
 pub mod submission;
 pub mod text;
 pub mod transfer;

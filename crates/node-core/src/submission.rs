@@ -6,7 +6,7 @@ use sealpost_proto::{
 };
 use std::time::Duration;
 
-/// What becomes of one evaluate envelope.
+/// Outcome of the submission of one envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubmissionResult {
     /// The relay stored it.
@@ -111,7 +111,7 @@ mod tests {
                     assert!(code.is_retryable() && at > NOW, "{code}")
                 }
                 SubmissionResult::Failed(_) => assert!(!code.is_retryable(), "{code}"),
-                SubmissionResult::Accepted { .. } => panic!("{code} was taken for accepted"),
+                SubmissionResult::Accepted { .. } => panic!("{code} counts as accepted"),
             }
         }
     }

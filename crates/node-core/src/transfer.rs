@@ -5,11 +5,11 @@
 //! |---|---|---|
 //! | (none) | [`Schedule::add`] | new |
 //! | new | [`Schedule::next_step`] | preparing: [`Step::Prepare`] is running |
-//! | preparing | [`Schedule::prepared`] | moving: each part is present, in flight or missing |
-//! | moving | [`Schedule::next_step`] | moving: one more [`Step::Part`] is running |
-//! | moving, all parts present | [`Schedule::next_step`] | finishing: [`Step::Finish`] is running |
-//! | finishing | [`Schedule::succeeded`] | (removed) |
-//! | any | [`Schedule::failed`] | draining: no step starts; (removed) once none is running |
+//! | preparing | [`Schedule::record_prepared`] | transferring: parts are present, in flight or missing |
+//! | transferring | [`Schedule::next_step`] | transferring: one more [`Step::Part`] is running |
+//! | transferring, all parts present | [`Schedule::next_step`] | finishing: [`Step::Finish`] is running |
+//! | finishing | [`Schedule::record_success`] | (removed) |
+//! | any | [`Schedule::record_failure`] | draining: no step starts; (removed) once none is running |
 //! | any | [`Schedule::drain`] | draining |
 //! | any | [`Schedule::remove`] | (removed) |
 //!
@@ -18,9 +18,9 @@
 //! a [`Step::Finish`] once all are transferred. [`Schedule::promote`] turns it into an ordinary
 //! file when a message attaches it.
 //!
-//! A failure reduces the number of concurrent steps to one; each full round of successful steps
-//! raises it by one. The schedule is fair: the file with the fewest running steps is next, and
-//! among equals the one that has waited longest. No part is transferred more than
+//! A failure reduces the limit of concurrent steps to one. After as many successful steps as the
+//! limit, the limit grows by one. The schedule is fair: the file with the fewest running steps is
+//! next, and among equals the one that has waited longest. No part is transferred more than
 //! [`PARTS_IN_FLIGHT_MAX`] ahead of the first missing one, which bounds the work that is repeated
 //! after an interruption.
 
@@ -142,7 +142,7 @@ struct File<K> {
 enum Stage {
     New,
     Preparing,
-    Moving {
+    Transferring {
         present: PartSet,
         in_flight: PartSet,
     },
@@ -154,10 +154,10 @@ impl<K> File<K> {
         match self.stage {
             _ if self.is_draining => None,
             Stage::New => Some(Step::Prepare),
-            Stage::Moving { present, .. } if present.len() == self.parts => {
+            Stage::Transferring { present, .. } if present.len() == self.parts => {
                 self.has_finish.then_some(Step::Finish)
             }
-            Stage::Moving { present, in_flight } => {
+            Stage::Transferring { present, in_flight } => {
                 let first = present.first_missing();
                 let mut reachable = first..(first + PARTS_IN_FLIGHT_MAX).min(self.available);
                 reachable
@@ -175,7 +175,7 @@ impl<K> File<K> {
 
     const fn present(&self) -> PartSet {
         match self.stage {
-            Stage::Moving { present, .. } => present,
+            Stage::Transferring { present, .. } => present,
             Stage::New | Stage::Preparing | Stage::Finishing => PartSet(0),
         }
     }
@@ -184,7 +184,7 @@ impl<K> File<K> {
         self.running += 1;
         self.last_step_at = now;
         match (step, &mut self.stage) {
-            (Step::Part(part), Stage::Moving { in_flight, .. }) => in_flight.add(part),
+            (Step::Part(part), Stage::Transferring { in_flight, .. }) => in_flight.add(part),
             (Step::Prepare, stage) => *stage = Stage::Preparing,
             (Step::Finish | Step::Part(_), stage) => *stage = Stage::Finishing,
         }
@@ -194,7 +194,7 @@ impl<K> File<K> {
     fn stop(&mut self, step: Step) -> bool {
         let was_running = match (step, &mut self.stage) {
             (Step::Prepare, Stage::Preparing) | (Step::Finish, Stage::Finishing) => true,
-            (Step::Part(part), Stage::Moving { in_flight, .. }) => in_flight.remove(part),
+            (Step::Part(part), Stage::Transferring { in_flight, .. }) => in_flight.remove(part),
             (Step::Prepare | Step::Part(_) | Step::Finish, _) => false,
         };
         self.running -= u32::from(was_running);
@@ -246,7 +246,7 @@ impl<K: Copy + Eq> Schedule<K> {
 
     /// Turns a file that was added early, and is now fully available, into an ordinary one. Returns
     /// its present parts, or `None` if it is draining and has to be added again after its removal.
-    pub fn prioritize(&mut self, key: K) -> Option<PartSet> {
+    pub fn promote(&mut self, key: K) -> Option<PartSet> {
         let file = self.find(key).filter(|file| !file.is_draining)?;
         (file.available, file.has_finish) = (file.parts, true);
         Some(file.present())
@@ -283,39 +283,40 @@ impl<K: Copy + Eq> Schedule<K> {
     }
 
     /// Records that [`Step::Prepare`] succeeded with these present parts.
-    pub fn prepared(&mut self, key: K, present: PartSet) {
+    pub fn record_prepared(&mut self, key: K, present: PartSet) {
         let Some(file) = self.stop_step(key, Step::Prepare) else {
             return;
         };
-        file.stage = Stage::Moving {
+        file.stage = Stage::Transferring {
             present: present.within(file.parts),
             in_flight: PartSet::default(),
         };
-        self.concurrency.succeeded();
+        self.concurrency.record_success();
         self.remove_finished(key);
     }
 
     /// Records that [`Step::Part`] or [`Step::Finish`] succeeded.
-    pub fn succeeded(&mut self, key: K, step: Step) {
+    pub fn record_success(&mut self, key: K, step: Step) {
         let Some(file) = self.stop_step(key, step) else {
             return;
         };
         match (step, &mut file.stage) {
-            (Step::Part(part), Stage::Moving { present, .. }) => present.add(part),
+            (Step::Part(part), Stage::Transferring { present, .. }) => present.add(part),
             (Step::Prepare | Step::Part(_) | Step::Finish, _) => file.is_draining = true,
         }
-        self.concurrency.succeeded();
+        self.concurrency.record_success();
         self.remove_finished(key);
     }
 
-    /// Records that a step failed and drains the file. Returns whether this is its first failure.
-    pub fn failed(&mut self, key: K, step: Step) -> bool {
+    /// Records that a step failed, and drains the file. Returns true for the first failure, which
+    /// the caller has to report; steps that were still running can fail later.
+    pub fn record_failure(&mut self, key: K, step: Step) -> bool {
         let Some(file) = self.stop_step(key, step) else {
             return false;
         };
         let is_first = !file.is_draining;
         file.is_draining = true;
-        self.concurrency.failed();
+        self.concurrency.record_failure();
         self.remove_finished(key);
         is_first
     }
@@ -357,7 +358,7 @@ impl Default for Concurrency {
 }
 
 impl Concurrency {
-    const fn succeeded(&mut self) {
+    const fn record_success(&mut self) {
         self.succeeded += 1;
         if self.succeeded >= self.limit && self.limit < PARTS_IN_FLIGHT_MAX {
             self.limit += 1;
@@ -365,7 +366,7 @@ impl Concurrency {
         }
     }
 
-    const fn failed(&mut self) {
+    const fn record_failure(&mut self) {
         *self = Self {
             limit: 1,
             succeeded: 0,

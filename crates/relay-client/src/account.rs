@@ -6,14 +6,15 @@ use http::{Method, header};
 use sealpost_proto::{
     ErrorCode,
     wire::{
-        Account, AccountChange, Checkpoint, RegisterRequest, Registered, WebhookTest, WellKnown,
+        Account, AccountChange, Checkpoint, RegisterRequest, Registered, WebhookState, WebhookTest,
+        WellKnown,
     },
 };
 
 /// Checkpoint with the entity tag that the next change has to name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredCheckpoint {
-    /// The sealed generation counter.
+    /// Checkpoint as the relay stores it.
     pub checkpoint: Checkpoint,
     /// Entity tag, including the quotes.
     pub tag: String,
@@ -75,12 +76,11 @@ impl RelayClient {
     /// # Errors
     /// [`ClientError`] if the request fails; a failing webhook is a successful response.
     pub async fn test_webhook(&self) -> Result<WebhookTest, ClientError> {
-        self.call_json(&Call::new(
-            Method::POST,
-            "/v1/account/webhook-test",
-            Signing::Account,
-        ))
-        .await
+        let target = "/v1/account/webhook-test";
+        let call = Call::new(Method::POST, target, Signing::Account);
+        let test: WebhookTest = self.call_json(&call).await?;
+        self.set_webhook_state(test.ok.then_some(WebhookState::Active));
+        Ok(test)
     }
 
     /// `GET /v1/account/checkpoint`: fetches the checkpoint, or `None` if none is stored yet.

@@ -13,6 +13,27 @@ pub enum ClientError {
     /// The relay responded with a problem.
     #[error(transparent)]
     Problem(#[from] Problem),
+    /// A failure without a problem document, which a proxy in front of the relay sends.
+    #[error("a proxy in front of the relay responded with {status}, not the relay itself")]
+    Proxy {
+        /// HTTP status of the response.
+        status: u16,
+        /// Delay that the header `Retry-After` requests.
+        retry_after: Option<Duration>,
+    },
+    /// The address of the relay leads to another one, which the client does not follow: it would
+    /// send signed requests to a server that the node was not created for.
+    #[error(
+        "the relay's address redirects to {target} ({status}), and the node follows no redirects: \
+         the relay's operator has to serve the address that the node was created with, or the \
+         node has to be created with --relay {target}"
+    )]
+    Redirected {
+        /// HTTP status of the response.
+        status: u16,
+        /// Origin to which the address leads.
+        target: String,
+    },
     /// A response that no relay sends: another server runs at the address, or a proxy responded.
     #[error("the response is not from a relay: {reason}")]
     Unexpected {
@@ -27,17 +48,27 @@ impl ClientError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             // A proxy whose relay is down responds with its own error page.
-            Self::Unreachable { .. } | Self::Unexpected { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Proxy { .. }
+            | Self::Redirected { .. }
+            | Self::Unexpected { .. } => true,
             Self::Problem(problem) => problem.code.is_retryable(),
         }
     }
 
-    /// Returns the delay that the relay requests before a retry.
+    /// Returns the delay that the relay, or a proxy in front of it, requests before a retry.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Problem(problem) => problem.retry_after_ms.map(Duration::from_millis),
-            Self::Unreachable { .. } | Self::Unexpected { .. } => None,
+            Self::Proxy { retry_after, .. } => *retry_after,
+            Self::Unreachable { .. } | Self::Redirected { .. } | Self::Unexpected { .. } => None,
+        }
+    }
+
+    pub(crate) fn no_response() -> Self {
+        Self::Unreachable {
+            reason: "no response in time".to_owned(),
         }
     }
 
@@ -50,13 +81,13 @@ impl ClientError {
 
 impl From<reqwest::Error> for ClientError {
     fn from(error: reqwest::Error) -> Self {
-        let reason = if error.is_timeout() {
-            "no response in time".to_owned()
-        } else {
-            // The root cause is the most specific, and never contains the URL.
-            root_cause(&error.without_url())
-        };
-        Self::Unreachable { reason }
+        if error.is_timeout() {
+            return Self::no_response();
+        }
+        // The root cause is the most specific, and never contains the URL.
+        Self::Unreachable {
+            reason: root_cause(&error.without_url()),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod mailboxes;
 mod transport;
 
 pub use account::StoredCheckpoint;
+pub use deliveries::PulledBatch;
 pub use error::ClientError;
 pub use transport::{ProgressCallback, RelayClient, ResponseBody, build_http_client};
 

@@ -46,7 +46,7 @@ impl RelayClient {
         .map(|_| ())
     }
 
-    /// `PUT /v1/mailboxes/{id}/prekeys`: publishes the sealed base of one of the account's
+    /// `PUT /v1/mailboxes/{id}/prekeys`: publishes the sealed bundle of one of the account's
     /// mailboxes.
     ///
     /// # Errors
@@ -54,14 +54,14 @@ impl RelayClient {
     pub async fn publish_prekeys(
         &self,
         id: MailboxId,
-        base: &SealedPrekeys,
+        bundle: &SealedPrekeys,
     ) -> Result<(), ClientError> {
         let call = Call::new(
             Method::PUT,
             format!("/v1/mailboxes/{id}/prekeys"),
             Signing::Account,
         )
-        .json(base)?;
+        .json(bundle)?;
         self.call(&call).await.map(|_| ())
     }
 
@@ -98,7 +98,7 @@ impl RelayClient {
             .call_json(&Call::get(format!("/v1/mailboxes/{id}/prekeys")))
             .await
         {
-            Ok(base) => Ok(Some(base)),
+            Ok(bundle) => Ok(Some(bundle)),
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::NotFound => Ok(None),
             Err(error) => Err(error),
         }

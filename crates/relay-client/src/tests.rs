@@ -3,15 +3,16 @@ use axum::{
     Router,
     body::{Body, to_bytes},
     extract::{Request, State},
-    response::{IntoResponse, Redirect, Response},
+    response::{Html, IntoResponse, Redirect, Response},
 };
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sealpost_proto::{
     AccountId, B64, BlobId, BlobRef, EnvelopeId, ErrorCode, FetchToken, MailboxId, MailboxRef,
     Origin, Problem, SendKey, Timestamp, limits,
-    wire::{Checkpoint, OpenMailbox, Session, SubmitRequest},
+    wire::{Checkpoint, OpenMailbox, Session, SubmitRequest, WebhookState},
 };
 use sealpost_service::{Clock as _, ManualClock, http::ProblemResponse, random_array};
 use sealpost_signatures::{
@@ -22,7 +23,10 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpSocket},
+};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const MAILBOX: MailboxId = MailboxId::from_bytes([3; 16]);
@@ -74,7 +78,7 @@ impl Relay {
             self.origin.clone(),
             account(),
             Arc::new(clock.clone()),
-            build_http_client().unwrap(),
+            build_http_client(&[]).unwrap(),
         )
     }
 
@@ -139,6 +143,7 @@ impl Relay {
             key,
             expires_at: id.expires_at,
             relay_time,
+            webhook: Some(WebhookState::Active),
         })
         .into_response()
     }
@@ -324,37 +329,133 @@ async fn problems_are_parsed() {
 
 #[tokio::test]
 async fn unexpected_responses_are_reported() {
-    let html = Relay::start(|_| (StatusCode::BAD_GATEWAY, "<html>").into_response()).await;
-    let error = html.client(&html.clock).fetch_account().await.unwrap_err();
-    assert_eq!(
-        error,
-        ClientError::Unexpected {
-            reason: "status 502".to_owned()
-        }
-    );
-    assert!(error.is_retryable());
     let other = Relay::start(|_| axum::Json(json!({"a": 1})).into_response()).await;
     assert!(matches!(
         other.client(&other.clock).fetch_account().await,
         Err(ClientError::Unexpected { .. })
     ));
-    let redirecting = Relay::start(|_| Redirect::temporary("/v1/elsewhere").into_response()).await;
-    let error = redirecting
-        .client(&redirecting.clock)
-        .fetch_account()
-        .await
-        .unwrap_err();
+    let portal = Relay::start(|_| Html("<p>Please sign in</p>").into_response()).await;
+    let error = portal.client(&portal.clock).fetch_account().await;
+    let error = error.unwrap_err();
+    assert!(error.to_string().contains("HTML page"), "{error}");
+    assert!(error.is_retryable());
+}
+
+#[tokio::test]
+async fn failures_of_proxies_are_named() {
+    let page = Relay::start(|_| (StatusCode::BAD_GATEWAY, Html("<html>")).into_response()).await;
+    let error = page.client(&page.clock).fetch_account().await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("a proxy in front of the relay responded with 502")
+    );
+    assert!(error.is_retryable() && error.retry_after().is_none());
+}
+
+#[tokio::test]
+async fn proxies_can_request_a_delay() {
+    // NOW is 2023-11-14T22:13:20Z.
+    for (status, delay, seconds) in [
+        (StatusCode::TOO_MANY_REQUESTS, "120", 120),
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Tue, 14 Nov 2023 22:14:20 GMT",
+            60,
+        ),
+    ] {
+        let busy =
+            Relay::start(move |_| (status, [(header::RETRY_AFTER, delay)], "busy").into_response());
+        let busy = busy.await;
+        let error = busy.client(&busy.clock).fetch_account().await.unwrap_err();
+        assert_eq!(
+            error.retry_after(),
+            Some(Duration::from_secs(seconds)),
+            "{error}"
+        );
+    }
+    let beside = Relay::start(|_| {
+        let problem = ProblemResponse::from(Problem::from(ErrorCode::Overloaded));
+        ([(header::RETRY_AFTER, "7")], problem).into_response()
+    });
+    let beside = beside.await;
+    let error = beside.client(&beside.clock).fetch_account().await;
     assert_eq!(
-        error,
-        ClientError::Unexpected {
-            reason: "status 307".to_owned()
+        error.unwrap_err().retry_after(),
+        Some(Duration::from_secs(7))
+    );
+}
+
+#[tokio::test]
+async fn redirects_are_reported_and_not_followed() {
+    for (location, target) in [
+        (
+            "https://user:pw@relay.example/v1/account?a=b",
+            "https://relay.example",
+        ),
+        ("//relay.example:444/", "http://relay.example:444"),
+    ] {
+        let redirecting = Relay::start(|_| Redirect::temporary(location).into_response()).await;
+        let client = redirecting.client(&redirecting.clock);
+        let error = client.fetch_account().await.unwrap_err();
+        let (status, target) = (307, target.to_owned());
+        assert_eq!(error, ClientError::Redirected { status, target });
+        assert_eq!(
+            redirecting.requests().len(),
+            2,
+            "the redirect is not followed"
+        );
+    }
+    let nowhere = Relay::start(|_| StatusCode::FOUND.into_response()).await;
+    let error = nowhere.client(&nowhere.clock).fetch_account().await;
+    assert!(matches!(error, Err(ClientError::Proxy { status: 302, .. })));
+}
+
+/// Serves `204` over TLS on loopback with a certificate for `localhost`.
+async fn serve_tls() -> (Origin, CertificateDer<'static>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap().der().clone();
+    let private = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], private)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            // A client that refuses the certificate ends the handshake.
+            if let Ok(mut stream) = acceptor.accept(socket).await {
+                let response = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+                let _ = stream.write_all(response).await;
+                let _ = stream.shutdown().await;
+            }
         }
+    });
+    let origin = Origin::parse(&format!("https://localhost:{port}")).unwrap();
+    (origin, certificate)
+}
+
+#[tokio::test]
+async fn private_authorities_are_trusted_if_configured() {
+    let (origin, certificate) = serve_tls().await;
+    let call = async |authorities: &[CertificateDer<'static>]| {
+        let clock = Arc::new(ManualClock::new(NOW));
+        let http = build_http_client(authorities).unwrap();
+        let client = RelayClient::new(origin.clone(), account(), clock, http);
+        client.delete_account().await
+    };
+    let refused = call(&[]).await;
+    assert!(
+        matches!(refused, Err(ClientError::Unreachable { .. })),
+        "{refused:?}"
     );
-    assert_eq!(
-        redirecting.requests().len(),
-        2,
-        "the redirect is not followed"
-    );
+    assert_eq!(call(&[certificate]).await, Ok(()));
 }
 
 #[tokio::test]
@@ -364,7 +465,7 @@ async fn stopped_relay_is_unreachable() {
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let origin = Origin::parse(&format!("http://{}", nobody.local_addr().unwrap())).unwrap();
     let clock = Arc::new(ManualClock::new(NOW));
-    let client = RelayClient::new(origin, account(), clock, build_http_client().unwrap());
+    let client = RelayClient::new(origin, account(), clock, build_http_client(&[]).unwrap());
     let error = client.sign_in().await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }) && error.is_retryable());
     assert!(!error.to_string().contains("/v1"), "{error}");
@@ -379,6 +480,7 @@ async fn changes_are_signed_with_the_account_key() {
             MAILBOX,
             &OpenMailbox {
                 send_keys: vec![SendKey::from_bytes([7; 32])],
+                sender_envelopes_max: None,
             },
         )
         .await
@@ -572,15 +674,26 @@ async fn checkpoint_update_names_replaced_tag() {
 }
 
 #[tokio::test]
-async fn long_poll_wait_is_bounded() {
+async fn pulls_state_their_size_and_time() {
     let relay = Relay::start(|_| {
-        axum::Json(json!({"deliveries": [], "events": [], "backlog": 0, "lease": 1}))
-            .into_response()
+        axum::Json(json!({
+            "deliveries": [], "events": [], "backlog": 0, "lease": 1, "webhook": "off"
+        }))
+        .into_response()
     })
     .await;
     let client = relay.client(&relay.clock);
-    client.pull(Duration::from_secs(600)).await.unwrap();
-    assert_eq!(relay.last().target, "/v1/deliveries?wait=25");
-    client.pull(Duration::ZERO).await.unwrap();
-    assert_eq!(relay.last().target, "/v1/deliveries?wait=0");
+    client.sign_in().await.unwrap();
+    assert_eq!(client.webhook_state(), Some(WebhookState::Active));
+    client.pull(Duration::from_secs(600), 5_000).await.unwrap();
+    assert_eq!(
+        relay.last().target,
+        "/v1/deliveries?wait=25&bytes=5000&within=46"
+    );
+    assert_eq!(client.webhook_state(), Some(WebhookState::Off));
+    client.pull(Duration::ZERO, 1_048_576).await.unwrap();
+    assert_eq!(
+        relay.last().target,
+        "/v1/deliveries?wait=0&bytes=1048576&within=338"
+    );
 }

@@ -6,23 +6,25 @@ use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
-use reqwest::{Response, Url, redirect};
+use reqwest::{Certificate, Response, Url, redirect};
+use rustls::pki_types::CertificateDer;
 use sealpost_proto::{
     ErrorCode, Origin, Problem, SessionKey, Timestamp,
     limits::{
         CLIENT_IDLE_TIMEOUT, ENVELOPES_REQUEST_BYTES_MAX, PART_SEGMENT_BYTES, PROBLEM_BYTES_MAX,
         RELAY_CALL_TIMEOUT, RELAY_CONNECT_TIMEOUT,
     },
-    wire::Session,
+    time::millis,
+    wire::{Session, WebhookState},
 };
-use sealpost_service::{SharedClock, random_array};
+use sealpost_service::{SharedClock, http::parse_retry_after, random_array};
 use sealpost_signatures::{ContentDigest, Nonce, RequestParts, SignedHeaders, request};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     convert::Infallible,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
     task::{Context, Poll},
@@ -52,6 +54,8 @@ struct Inner {
     /// Offset of the relay's clock from ours.
     offset_ms: AtomicI64,
     session: Mutex<Option<Arc<ActiveSession>>>,
+    /// State of the account's webhook, as the relay last reported it.
+    webhook_state: std::sync::Mutex<Option<WebhookState>>,
 }
 
 struct ActiveSession {
@@ -60,12 +64,20 @@ struct ActiveSession {
     expires_at: Timestamp,
 }
 
-/// Creates the HTTP client for [`RelayClient::new`]: rustls with the system's certificates, no
-/// redirects, no proxy, and timeouts.
+/// Creates the HTTP client for [`RelayClient::new`]: rustls with the system's certificates and
+/// these private certificate authorities, no redirects, no proxy, and timeouts.
 ///
 /// # Errors
 /// [`ClientError::Unexpected`] if TLS cannot be set up.
-pub fn build_http_client() -> Result<reqwest::Client, ClientError> {
+pub fn build_http_client(
+    authorities: &[CertificateDer<'static>],
+) -> Result<reqwest::Client, ClientError> {
+    let failed = |error: reqwest::Error| ClientError::unexpected(error.to_string());
+    let authorities: Result<Vec<_>, _> = authorities
+        .iter()
+        .map(|authority| Certificate::from_der(authority))
+        .collect();
+    let authorities = authorities.map_err(failed)?;
     // Other code in the process may have installed it already; only this provider is compiled in.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = || {
@@ -78,15 +90,17 @@ pub fn build_http_client() -> Result<reqwest::Client, ClientError> {
             .tcp_nodelay(true)
     };
     // A machine without certificates can still reach a relay without TLS, for example on loopback.
-    builder().build().or_else(|error| {
+    let with_system = builder().tls_certs_merge(authorities.clone());
+    with_system.build().or_else(|error| {
         tracing::warn!(
             %error,
-            "no certificates on this machine: relays with https cannot be reached"
+            "no certificates on this machine: relays with https cannot be reached, except with \
+             tls.ca_file"
         );
         builder()
-            .tls_certs_only([])
+            .tls_certs_only(authorities)
             .build()
-            .map_err(|error| ClientError::unexpected(error.to_string()))
+            .map_err(failed)
     })
 }
 
@@ -247,15 +261,19 @@ pub(crate) struct FullResponse {
 
 impl FullResponse {
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        serde_json::from_slice(&self.body).map_err(|error| {
-            // The position, but not the content: a body may contain a key.
-            ClientError::unexpected(format!(
-                "line {}, column {} is not as expected",
-                error.line(),
-                error.column()
-            ))
-        })
+        parse_json(&self.body)
     }
+}
+
+pub(crate) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body).map_err(|error| {
+        // The position, but not the content: a body may contain a key.
+        ClientError::unexpected(format!(
+            "line {}, column {} is not as expected",
+            error.line(),
+            error.column()
+        ))
+    })
 }
 
 impl RelayClient {
@@ -270,6 +288,7 @@ impl RelayClient {
             http,
             offset_ms: AtomicI64::new(0),
             session: Mutex::new(None),
+            webhook_state: std::sync::Mutex::new(None),
         };
         Self {
             inner: Arc::new(inner),
@@ -287,6 +306,34 @@ impl RelayClient {
     #[must_use]
     pub fn clock_offset_ms(&self) -> i64 {
         self.inner.offset_ms.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the relay calls the account's webhook, as it last reported, or `None` if it
+    /// has not reported it yet.
+    #[must_use]
+    pub fn webhook_state(&self) -> Option<WebhookState> {
+        *self.lock_webhook_state()
+    }
+
+    pub(crate) fn set_webhook_state(&self, reported: Option<WebhookState>) {
+        if reported.is_some() {
+            *self.lock_webhook_state() = reported;
+        }
+    }
+
+    fn lock_webhook_state(&self) -> std::sync::MutexGuard<'_, Option<WebhookState>> {
+        let state = self.inner.webhook_state.lock();
+        state.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adopts a time of the relay's clock that is ahead of what is known of it, and returns whether
+    /// it was.
+    pub fn advance_relay_time(&self, relay_time: Timestamp) -> bool {
+        let is_ahead = relay_time > self.relay_now();
+        if is_ahead {
+            self.adopt_relay_time(relay_time);
+        }
+        is_ahead
     }
 
     /// Signs in, unless a session is open. The other methods sign in automatically.
@@ -350,6 +397,12 @@ impl RelayClient {
                 let session = self.ensure_session().await?;
                 self.call_with(call, Some(&session)).await
             }
+            // A relay that has lost the account has no use for its sessions. The account gets new
+            // ones when it is registered again.
+            Err(ClientError::Problem(problem)) if problem.code == ErrorCode::AccountUnknown => {
+                self.discard_session(&session).await;
+                Err(problem.into())
+            }
             response => response,
         }
     }
@@ -387,10 +440,12 @@ impl RelayClient {
             session_id,
             key,
             expires_at,
+            webhook,
             ..
         } = read(self.call_with(&call, None).await?, &call)
             .await?
             .json()?;
+        self.set_webhook_state(webhook);
         let session = Arc::new(ActiveSession {
             id: session_id,
             key,
@@ -465,15 +520,27 @@ impl RelayClient {
         let response = request.timeout(call.timeout).body(body).send().await?;
         let status = response.status();
         if status.is_success() {
-            return Ok(response);
+            return if is_html(response.headers()) {
+                Err(ClientError::unexpected("it is an HTML page"))
+            } else {
+                Ok(response)
+            };
         }
+        if let Some(location) = redirect_target(&response) {
+            return Err(ClientError::Redirected {
+                status: status.as_u16(),
+                target: location,
+            });
+        }
+        let retry_after = parse_retry_after(response.headers(), self.relay_now());
         let body = ResponseBody {
             response,
             bytes: 0,
             limit_bytes: PROBLEM_BYTES_MAX,
             progress: None,
         };
-        Err(parse_problem(status, &body.read_to_end().await?))
+        let body = body.read_to_end().await?;
+        Err(parse_problem(status, retry_after, &body))
     }
 
     fn build_url(&self, call: &Call) -> Result<Url, ClientError> {
@@ -483,11 +550,36 @@ impl RelayClient {
     }
 }
 
-fn parse_problem(status: StatusCode, body: &[u8]) -> ClientError {
+/// Parses the body of a failure. A proxy can add `Retry-After` to the relay's problem, or respond in
+/// its place.
+fn parse_problem(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> ClientError {
     match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) => problem.into(),
-        Err(_) => ClientError::unexpected(format!("status {}", status.as_u16())),
+        Ok(problem) => Problem {
+            retry_after_ms: problem.retry_after_ms.or(retry_after.map(millis)),
+            ..problem
+        }
+        .into(),
+        Err(_) => ClientError::Proxy {
+            status: status.as_u16(),
+            retry_after,
+        },
     }
+}
+
+fn is_html(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/html"))
+}
+
+/// Returns the origin to which a redirect leads, without anything else that its URL may contain.
+fn redirect_target(response: &Response) -> Option<String> {
+    if !response.status().is_redirection() {
+        return None;
+    }
+    let location = response.headers().get(header::LOCATION)?;
+    let target = response.url().join(location.to_str().ok()?).ok()?;
+    let is_http = matches!(target.scheme(), "http" | "https");
+    is_http.then(|| target.origin().ascii_serialization())
 }
 
 fn stream_body(response: Response, call: &Call) -> ResponseBody {

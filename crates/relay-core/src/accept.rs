@@ -13,7 +13,7 @@
 //! | expired? | refused `envelope_expired` |
 //! | mailbox's account suspended? | refused `mailbox_suspended` |
 //! | earlier envelope of the request refused for a retryable reason? | refused `after_refused` |
-//! | mailbox or account full? | refused `mailbox_full` |
+//! | mailbox or account full, or no more from this sender? | refused `mailbox_full` |
 //! | otherwise | accepted |
 
 use crate::quota::{EnvelopeUsage, Quotas};
@@ -21,7 +21,7 @@ use sealpost_proto::{
     EnvelopeState, ErrorCode, Timestamp,
     limits::{
         ENVELOPE_BYTES_MAX, ENVELOPE_BYTES_MIN, ENVELOPE_LIFETIME_DEFAULT, ENVELOPE_LIFETIME_MAX,
-        MAILBOX_FULL_RETRY, MAILBOX_SUSPENDED_RETRY,
+        MAILBOX_FULL_RETRY, MAILBOX_SUSPENDED_RETRY, SENDER_LIMIT_RETRY,
     },
 };
 use std::time::Duration;
@@ -43,6 +43,8 @@ pub struct SubmissionContext {
     pub account: EnvelopeUsage,
     /// Whether the proof matches one of the mailbox's keys.
     pub is_proof_valid: bool,
+    /// Whether the mailbox accepts no more envelopes from this sender for now.
+    pub is_sender_limit_reached: bool,
     /// Earlier submission with the same mailbox and id.
     pub prior: Option<PriorSubmission>,
     /// Whether an earlier item of the request for the same mailbox was refused for a
@@ -133,6 +135,9 @@ pub fn decide(now: Timestamp, quotas: &Quotas, context: SubmissionContext) -> Ve
     if context.follows_refusal {
         return refuse_until_space(ErrorCode::AfterRefused);
     }
+    if context.is_sender_limit_reached {
+        return refuse_with_delay(ErrorCode::MailboxFull, SENDER_LIMIT_RETRY);
+    }
     if !quotas.allows_envelope(usage, context.account, context.size_bytes as u64) {
         return refuse_until_space(ErrorCode::MailboxFull);
     }
@@ -207,6 +212,7 @@ mod tests {
             is_recipient_suspended: false,
             account: EnvelopeUsage::default(),
             is_proof_valid: true,
+            is_sender_limit_reached: false,
             prior: None,
             follows_refusal: false,
         }
@@ -306,6 +312,13 @@ mod tests {
             (
                 SubmissionContext {
                     mailbox: Some(full),
+                    ..valid_context()
+                },
+                ErrorCode::MailboxFull,
+            ),
+            (
+                SubmissionContext {
+                    is_sender_limit_reached: true,
                     ..valid_context()
                 },
                 ErrorCode::MailboxFull,

@@ -7,12 +7,17 @@
 //! first failed call ends, and occupies a slot until that call times out. Calls that start while
 //! more than half of the slots are in use therefore get a short timeout.
 //!
+//! A single envelope can need more than the usual timeout on a slow line. Such a *long* call has the
+//! time that it needs, in a call slot of failing endpoints ([`long_call_timeout`]), so that it takes
+//! nothing from healthy ones.
+//!
 //! Healthy endpoints share the memory for the batches, apart from a small reservation per slot. A
 //! call takes only a fraction of the free memory ([`call_limits`]), so that hanging calls leave
 //! memory for others.
 
 use sealpost_proto::{
     Timestamp,
+    batch_size::transfer_time,
     limits::{
         DELIVERY_BATCH_BYTES_MAX, DELIVERY_MEMORY_PER_CALL_BYTES, DELIVERY_MEMORY_SHARED_BYTES,
         FAILING_CALLS_MAX, FAILING_CALLS_PER_SECOND, WEBHOOK_CALLS_MAX, WEBHOOK_TIMEOUT,
@@ -64,6 +69,14 @@ pub const fn call_limits(free_bytes: usize) -> CallLimits {
             WEBHOOK_TIMEOUT
         },
     }
+}
+
+/// Returns the timeout of a call with a single item that needs more than the usual timeout on the
+/// slowest supported line, and `None` for any other call.
+#[must_use]
+pub fn long_call_timeout(items: usize, bytes: usize, usual: Duration) -> Option<Duration> {
+    let transfer_time = transfer_time(bytes);
+    (items == 1 && transfer_time > usual).then(|| transfer_time + WEBHOOK_TIMEOUT_UNDER_LOAD)
 }
 
 /// Active webhook calls, and a token bucket that limits the rate of calls to failing endpoints.
@@ -157,6 +170,10 @@ impl CallBudget {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use sealpost_proto::limits::{
+        DELIVERY_MEMORY_WAIT_MAX, ENVELOPE_BYTES_MAX, LEASE_DURATION, LONG_CALL_BYTES_MIN,
+        LONG_CALLS_MEMORY_BYTES_MAX,
+    };
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -224,6 +241,23 @@ mod tests {
                 assert_eq!(budget.try_start(NOW, health), Some(timeout));
             }
         }
+    }
+
+    #[test]
+    fn only_large_single_items_make_long_calls() {
+        let slow = Duration::from_millis(73_400) + WEBHOOK_TIMEOUT_UNDER_LOAD;
+        let long = long_call_timeout(1, ENVELOPE_BYTES_MAX, WEBHOOK_TIMEOUT).unwrap();
+        assert!(long.abs_diff(slow) < Duration::from_millis(10), "{long:?}");
+        assert!(long + DELIVERY_MEMORY_WAIT_MAX < LEASE_DURATION);
+        for (items, bytes) in [(2, ENVELOPE_BYTES_MAX), (1, 32 * 1024)] {
+            assert_eq!(long_call_timeout(items, bytes, WEBHOOK_TIMEOUT), None);
+        }
+        assert!(long_call_timeout(1, 32 * 1024, WEBHOOK_TIMEOUT_UNDER_LOAD).is_some());
+        assert_eq!(
+            LONG_CALLS_MEMORY_BYTES_MAX / LONG_CALL_BYTES_MIN,
+            FAILING_CALLS_MAX / 2,
+            "long calls leave slots for other failing endpoints"
+        );
     }
 
     #[test]

@@ -28,11 +28,17 @@ pub enum CallResult {
 pub enum Class {
     /// 200 with results.
     Succeeded,
-    /// The endpoint or a proxy in front of it is unavailable. This indicates an outage, not a
-    /// problem with the content.
+    /// The endpoint cannot be reached or limits the rate of calls. This and the next two classes
+    /// indicate an outage, not a problem with the content.
     Unreachable,
-    /// The endpoint failed, perhaps because of the content.
+    /// No response in time, perhaps because the call was too large for the line.
+    TimedOut,
+    /// A proxy in front of the endpoint reports an outage, perhaps because the call was too large.
+    Unavailable,
+    /// The endpoint failed, perhaps because of the content or size of the call.
     EndpointError,
+    /// The endpoint or a proxy in front of it refused the call because of its size.
+    TooLarge,
     /// The endpoint requested a delay, between [`RETRY_AFTER_MIN`] and [`RETRY_AFTER_MAX`].
     RetryAfter(Duration),
     /// The endpoint refused the call.
@@ -46,15 +52,19 @@ pub enum Class {
 /// | result | class |
 /// |---|---|
 /// | 200 that parses | succeeded |
-/// | no connection, timeout, 408, 425, 429, 502, 503, 504 | unreachable |
+/// | no connection, 425, 429 | unreachable |
+/// | timeout, 408, 504 | timed out |
+/// | 502, 503 | unavailable |
 /// | reset, another 2xx, 200 that does not parse, any other 5xx | endpoint error |
+/// | 413 | too large |
 /// | 429, 503, 504 with `Retry-After` | retry after |
 /// | 410 | gone |
 /// | any other status | refused |
 #[must_use]
 pub fn classify(call: CallResult) -> Class {
     match call {
-        CallResult::NotConnected | CallResult::TimedOut => Class::Unreachable,
+        CallResult::NotConnected => Class::Unreachable,
+        CallResult::TimedOut => Class::TimedOut,
         CallResult::Interrupted => Class::EndpointError,
         CallResult::Status {
             status: 200,
@@ -67,10 +77,16 @@ pub fn classify(call: CallResult) -> Class {
             ..
         } => Class::RetryAfter(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)),
         CallResult::Status { status: 410, .. } => Class::Gone,
+        CallResult::Status { status: 413, .. } => Class::TooLarge,
         CallResult::Status {
-            status: 408 | 425 | 429 | 502..=504,
-            ..
+            status: 408 | 504, ..
+        } => Class::TimedOut,
+        CallResult::Status {
+            status: 425 | 429, ..
         } => Class::Unreachable,
+        CallResult::Status {
+            status: 502 | 503, ..
+        } => Class::Unavailable,
         CallResult::Status {
             status: 200..=299 | 500..=599,
             ..
@@ -94,18 +110,25 @@ mod tests {
     #[test]
     fn every_status_has_a_class() {
         assert_eq!(classify(CallResult::NotConnected), Class::Unreachable);
-        assert_eq!(classify(CallResult::TimedOut), Class::Unreachable);
+        assert_eq!(classify(CallResult::TimedOut), Class::TimedOut);
         assert_eq!(classify(CallResult::Interrupted), Class::EndpointError);
         assert_eq!(status(200, None, true), Class::Succeeded);
         assert_eq!(status(410, None, false), Class::Gone);
-        for code in [408, 425, 429, 502, 503, 504] {
+        assert_eq!(status(413, Some(3), false), Class::TooLarge);
+        for code in [408, 504] {
+            assert_eq!(status(code, None, false), Class::TimedOut, "{code}");
+        }
+        for code in [425, 429] {
             assert_eq!(status(code, None, false), Class::Unreachable, "{code}");
+        }
+        for code in [502, 503] {
+            assert_eq!(status(code, None, false), Class::Unavailable, "{code}");
         }
         for error in [200, 201, 204, 500, 501, 505, 599] {
             assert_eq!(status(error, None, false), Class::EndpointError, "{error}");
         }
         for refused in [
-            100, 300, 301, 302, 307, 308, 400, 401, 403, 404, 405, 413, 418, 600,
+            100, 300, 301, 302, 307, 308, 400, 401, 403, 404, 405, 418, 600,
         ] {
             assert_eq!(status(refused, Some(3), false), Class::Refused, "{refused}");
         }

@@ -11,51 +11,55 @@
 //! # Delivery
 //!
 //! This table applies to a lane whose webhook is active and whose queue is not empty. *Succeeded*
-//! to *gone* are outcomes of a call; *acknowledged* and *acknowledged, deferred* are the node's
-//! results for a pull. These events and *released* take effect only with the fencing token of the
-//! current lease. Rows with `expired` are leases past their end; rows with `due` are delays
-//! past theirs.
+//! to *gone* are outcomes of a call with several items; *acknowledged* and *acknowledged, deferred*
+//! are the node's results for a pull. These events and *released* take effect only with the fencing
+//! token of the current lease. Rows with `expired` are leases past their end; rows with `due` are
+//! delays past theirs.
 //!
-//! | state | pull | call | succeeded | deferred | unreachable | endpoint error | refused | retry after | gone | acknowledged | acknowledged, deferred | released | contact | restarted | verified | mode changed |
-//! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
-//! | ready | pulled | called | same | same | same | same | same | same | same | same | same | same | same | same | same | same |
-//! | pulled | pulled | same | same | same | same | same | same | same | same | ready | retry after | same | same | same | same | same |
-//! | pulled, expired | pulled | called | same | same | same | same | same | same | same | ready | retry after | same | same | same | same | same |
-//! | called | same | same | ready | retry after | backing off | backing off | backing off | retry after | ready | same | same | ready | same | ready | same | same |
-//! | called, expired | pulled | called | ready | retry after | backing off | backing off | backing off | retry after | ready | same | same | ready | same | ready | same | same |
-//! | backing off | pulled | same | same | same | same | same | same | same | same | same | same | same | ready | same | ready | ready |
-//! | backing off, due | pulled | called | same | same | same | same | same | same | same | same | same | same | ready | same | ready | ready |
-//! | backing off, just failed | pulled | same | same | same | same | same | same | same | same | same | same | same | backing off | same | ready | ready |
-//! | retry after | pulled | same | same | same | same | same | same | same | same | same | same | same | same | same | ready | ready |
-//! | retry after, due | pulled | called | same | same | same | same | same | same | same | same | same | same | same | same | ready | ready |
+//! | state | pull | call | succeeded | deferred | unreachable | timed out | unavailable | endpoint error | too large | refused | retry after | gone | acknowledged | acknowledged, deferred | released | contact | restarted | verified | mode changed |
+//! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+//! | ready | pulled | called | same | same | same | same | same | same | same | same | same | same | same | same | same | same | same | same | same |
+//! | pulled | pulled | same | same | same | same | same | same | same | same | same | same | same | ready | retry after | same | same | same | same | same |
+//! | pulled, expired | pulled | called | same | same | same | same | same | same | same | same | same | same | ready | retry after | same | same | same | same | same |
+//! | called | same | same | ready | retry after | backing off | backing off | backing off | backing off | ready | backing off | retry after | ready | same | same | ready | same | ready | same | same |
+//! | called, expired | pulled | called | ready | retry after | backing off | backing off | backing off | backing off | ready | backing off | retry after | ready | same | same | ready | same | ready | same | same |
+//! | backing off | pulled | same | same | same | same | same | same | same | same | same | same | same | same | same | same | ready | same | ready | ready |
+//! | backing off, due | pulled | called | same | same | same | same | same | same | same | same | same | same | same | same | same | ready | same | ready | ready |
+//! | backing off, just failed | pulled | same | same | same | same | same | same | same | same | same | same | same | same | same | same | backing off | same | ready | ready |
+//! | retry after | pulled | same | same | same | same | same | same | same | same | same | same | same | same | same | same | same | same | ready | ready |
+//! | retry after, due | pulled | called | same | same | same | same | same | same | same | same | same | same | same | same | same | same | same | ready | ready |
 //!
 //! # State of the webhook
 //!
-//! | webhook | call | gone | tenth refusal | verified | mode changed to webhook | mode changed to pull |
-//! |---|---|---|---|---|---|---|
-//! | none | not called | same | same | same | unverified | same |
-//! | unverified | not called | same | same | active | same | none |
-//! | active | called | off | off | same | unverified | none |
-//! | off | not called | same | same | active | unverified | none |
+//! A webhook is turned off by the tenth refusal in a row, but only if the refusals stretch over an
+//! hour: contacts of the node end the backoff, so that a fault of a few seconds can cause ten. While
+//! it is off, the next attempt of an envelope is the node's next pull, within a minute.
+//!
+//! | webhook | call | gone | tenth refusal within an hour | tenth refusal after an hour | verified | mode changed to webhook | mode changed to pull |
+//! |---|---|---|---|---|---|---|---|
+//! | none | not called | same | same | same | same | unverified | same |
+//! | unverified | not called | same | same | same | active | same | none |
+//! | active | called | off | same | off | same | unverified | none |
+//! | off | not called | same | same | same | active | unverified | none |
 //!
 //! # Search for a poison envelope
 //!
 //! [`PoisonSearch`] finds the envelope that makes calls fail. An outcome that indicates an outage,
 //! and not a problem with the content, does not move the search, with one exception: the last
 //! attempt counts only directly after another item succeeded. The search restarts when another item
-//! is at the head of the queue.
+//! is at the head of the queue. A single item that is too large for the endpoint needs no search.
 //!
-//! | search | calls with | succeeded | deferred | endpoint error | refused | unreachable | retry after |
-//! |---|---|---|---|---|---|---|---|
-//! | idle | batch | idle | same | head 0 | head 0 | same | same |
-//! | idle, one waits | batch | idle | same | head 1 | head 1 | same | same |
-//! | head 0 | head | idle | same | head 1 | head 1 | same | same |
-//! | head 1 | head | idle | same | head 2 | head 2 | same | same |
-//! | head 2 | head | idle | same | comparison | comparison | same | same |
-//! | comparison | other | last attempt | same | head 0 | head 0 | same | same |
-//! | comparison, set-aside due | set aside | last attempt | same | same | same | same | same |
-//! | comparison, none waits | head | idle | same | same | same | same | same |
-//! | last attempt | head | idle | same | idle | idle | comparison | comparison |
+//! | search | calls with | succeeded | deferred | endpoint error | refused | too large | unreachable | timed out | unavailable | retry after |
+//! |---|---|---|---|---|---|---|---|---|---|---|
+//! | idle | batch | idle | same | head 0 | head 0 | same | same | same | same | same |
+//! | idle, one waits | batch | idle | same | head 1 | head 1 | same | same | same | same | same |
+//! | head 0 | head | idle | same | head 1 | head 1 | idle | same | same | same | same |
+//! | head 1 | head | idle | same | head 2 | head 2 | idle | same | same | same | same |
+//! | head 2 | head | idle | same | comparison | comparison | idle | same | same | same | same |
+//! | comparison | other | last attempt | same | head 0 | head 0 | same | same | same | same | same |
+//! | comparison, set-aside due | set aside | last attempt | same | same | same | same | same | same | same | same |
+//! | comparison, none waits | head | idle | same | same | same | idle | same | same | same | same |
+//! | last attempt | head | idle | same | idle | idle | idle | comparison | comparison | comparison | comparison |
 //!
 //! If the last attempt fails, the item is set aside. It is then sent alone every hour, and later
 //! items for the same mailbox are held behind it. This preserves the order within a mailbox, and no
@@ -63,25 +67,52 @@
 //!
 //! # Effects
 //!
-//! | end of a call | with batch, probe, head or other | with set-aside envelope | as last attempt |
+//! | end of a call | with several items | with one item | with set-aside envelope | as last attempt |
+//! |---|---|---|---|---|
+//! | succeeded | nothing | nothing | nothing | nothing |
+//! | deferred | retry | retry | set aside | retry |
+//! | unreachable | retry | retry | set aside | retry |
+//! | timed out | retry | retry | set aside | retry |
+//! | unavailable | retry | retry | set aside | retry |
+//! | endpoint error | retry | retry | set aside | set aside |
+//! | too large | nothing | set aside | set aside | set aside |
+//! | refused | retry | retry | set aside | set aside |
+//! | retry after | retry | retry | retry | retry |
+//! | gone | turned off, retry | turned off, retry | turned off, retry | turned off, retry |
+//!
+//! # Size of batches
+//!
+//! [`Lane::batch_size`] limits the batches and probes of the webhook. It adapts to the line and to
+//! the limits of proxies, and is stored with the lane. *Limited* means halved and not increased to
+//! the size that failed for a while ([`BatchSize::limit`]). A timeout counts only for a call that
+//! the slowest supported line could not have carried in time: other timeouts have other causes.
+//!
+//! | end of a full call | batch | probe | one item |
 //! |---|---|---|---|
-//! | succeeded | nothing | nothing | nothing |
-//! | deferred | retry | set aside | retry |
-//! | unreachable | retry | set aside | retry |
-//! | endpoint error | retry | set aside | set aside |
-//! | refused | retry | set aside | set aside |
-//! | retry after | retry | retry | retry |
-//! | gone | turned off, retry | turned off, retry | turned off, retry |
+//! | succeeded quickly | doubled | doubled | doubled |
+//! | succeeded slowly | same | same | same |
+//! | unreachable | same | same | same |
+//! | timed out early | halved | halved | same |
+//! | timed out late | same | same | same |
+//! | unavailable | limited | same | same |
+//! | endpoint error | limited | same | same |
+//! | too large | limited | limited | same |
+//! | refused | limited | same | same |
+//! | retry after | same | same | same |
+//!
+//! A line can be too slow for a single item. The lane is then *slow* ([`Lane::is_slow`]), and its
+//! calls use the call slots of failing endpoints, in which a single item has the time that it
+//! needs, until an item arrives clearly faster than over the slowest supported line.
 
 mod finished_call;
 
 use crate::classify::Class;
 use sealpost_proto::{
-    DeliveryId, Timestamp,
+    BatchSize, DeliveryId, Timestamp,
     limits::{
         BACKOFF_MAX, CONTACT_RETRY_INTERVAL_MIN, DELIVERY_BATCH_BYTES_MAX,
-        DELIVERY_BATCH_ITEMS_MAX, LEASE_DURATION, PROBE_BYTES_MAX, PROBE_ITEMS_MAX,
-        RETRY_AFTER_MAX,
+        DELIVERY_BATCH_ITEMS_MAX, LEASE_DURATION, LEASE_DURATION_MAX, PROBE_BYTES_MAX,
+        PROBE_ITEMS_MAX, PULL_LEASE_MIN, RETRY_AFTER_MAX,
     },
     wire::WebhookState,
 };
@@ -101,8 +132,18 @@ pub struct Lane {
     pub failures: u32,
     /// Consecutive refused calls.
     pub refusals: u32,
+    /// When the first of these calls was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_since: Option<Timestamp>,
     /// Search for an envelope that makes calls fail.
     pub poison_search: PoisonSearch,
+    /// Maximum size of the next batch of the webhook.
+    #[serde(default, skip_serializing_if = "BatchSize::is_first")]
+    pub batch_size: BatchSize,
+    /// Whether a call with one item timed out that needed more time on a slow line. Calls then use
+    /// the call slots of failing endpoints.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_slow: bool,
 }
 
 /// Delivery state of a lane.
@@ -167,29 +208,6 @@ pub struct BatchLimits {
     pub bytes: usize,
 }
 
-impl DeliveryMethod {
-    /// Returns the maximum size of a batch for this method.
-    #[must_use]
-    pub const fn batch_limits(self) -> BatchLimits {
-        match self {
-            Self::Pull | Self::Webhook(Selection::Batch) => BatchLimits {
-                items: DELIVERY_BATCH_ITEMS_MAX,
-                bytes: DELIVERY_BATCH_BYTES_MAX,
-            },
-            Self::Webhook(Selection::Probe) => BatchLimits {
-                items: PROBE_ITEMS_MAX,
-                bytes: PROBE_BYTES_MAX,
-            },
-            Self::Webhook(Selection::Head | Selection::Other | Selection::SetAside) => {
-                BatchLimits {
-                    items: 1,
-                    bytes: DELIVERY_BATCH_BYTES_MAX,
-                }
-            }
-        }
-    }
-}
-
 /// Progress of the search for an item that makes calls fail (a poison message).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -243,7 +261,10 @@ pub struct QueueSnapshot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// The node pulls.
-    Pull,
+    Pull {
+        /// Time that the node needs to receive and acknowledge the batch.
+        lease: Duration,
+    },
     /// The scheduler wants to call the webhook.
     Call(QueueSnapshot),
     /// A call of the webhook finished.
@@ -256,6 +277,12 @@ pub enum Event {
         first: DeliveryId,
         /// Number of items in the batch.
         items: usize,
+        /// Size of the batch: bytes of its envelopes, and [`DELIVERY_EVENT_BYTES`] for each event.
+        ///
+        /// [`DELIVERY_EVENT_BYTES`]: sealpost_proto::limits::DELIVERY_EVENT_BYTES
+        bytes: usize,
+        /// Duration of the call.
+        elapsed: Duration,
         /// With [`Class::Succeeded`]: delay that the node requests.
         retry_after: Option<Duration>,
     },
@@ -287,7 +314,7 @@ pub enum Event {
 /// Action that the caller performs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Deliver a batch within [`DeliveryMethod::batch_limits`] under this lease.
+    /// Deliver a batch within [`Lane::batch_limits`] under this lease.
     Lease {
         /// Fencing token of the new lease.
         fence: u64,
@@ -299,8 +326,8 @@ pub enum Effect {
     /// Count a failed attempt for each envelope of the batch that still waits, and notify the
     /// senders.
     Retry {
-        /// When the next attempt is due; absent while the webhook is off.
-        next_attempt_at: Option<Timestamp>,
+        /// When the next attempt is due, at the latest.
+        next_attempt_at: Timestamp,
     },
     /// Set aside the only envelope of the batch.
     SetAside {
@@ -325,7 +352,10 @@ impl Lane {
             fence: 0,
             failures: 0,
             refusals: 0,
+            refused_since: None,
             poison_search: PoisonSearch::Idle,
+            batch_size: BatchSize::FIRST,
+            is_slow: false,
         }
     }
 
@@ -333,13 +363,15 @@ impl Lane {
     #[must_use]
     pub fn step(&mut self, now: Timestamp, event: Event, random: u64) -> Vec<Effect> {
         match event {
-            Event::Pull => self.pull(now),
+            Event::Pull { lease } => self.pull(now, lease),
             Event::Call(waiting) => self.call(now, waiting),
             Event::Finished {
                 fence,
                 class,
                 first,
                 items,
+                bytes,
+                elapsed,
                 retry_after,
             } => {
                 let Some(selection) = self.active_call(fence) else {
@@ -350,6 +382,8 @@ impl Lane {
                     selection,
                     first,
                     items,
+                    bytes,
+                    elapsed,
                     random,
                 }
                 .apply(self, class, retry_after)
@@ -364,6 +398,8 @@ impl Lane {
                 WebhookState::Active
             }),
             Event::DeliveryModeChanged { has_webhook } => {
+                self.batch_size = BatchSize::FIRST;
+                self.is_slow = false;
                 self.reset(Self::new(has_webhook).webhook)
             }
         }
@@ -403,6 +439,38 @@ impl Lane {
         self.failures > 0
     }
 
+    /// Returns whether the next call uses the call slots of failing endpoints.
+    #[must_use]
+    pub const fn uses_failing_slots(&self) -> bool {
+        self.is_failing() || self.is_slow
+    }
+
+    /// Returns the maximum size of a batch for this method.
+    #[must_use]
+    pub fn batch_limits(&self, method: DeliveryMethod) -> BatchLimits {
+        let adapted = self.batch_size.bytes();
+        match method {
+            DeliveryMethod::Pull => BatchLimits {
+                items: DELIVERY_BATCH_ITEMS_MAX,
+                bytes: DELIVERY_BATCH_BYTES_MAX,
+            },
+            DeliveryMethod::Webhook(Selection::Batch) => BatchLimits {
+                items: DELIVERY_BATCH_ITEMS_MAX,
+                bytes: adapted,
+            },
+            DeliveryMethod::Webhook(Selection::Probe) => BatchLimits {
+                items: PROBE_ITEMS_MAX,
+                bytes: PROBE_BYTES_MAX.min(adapted),
+            },
+            DeliveryMethod::Webhook(Selection::Head | Selection::Other | Selection::SetAside) => {
+                BatchLimits {
+                    items: 1,
+                    bytes: DELIVERY_BATCH_BYTES_MAX,
+                }
+            }
+        }
+    }
+
     /// Returns the suspect that the next call compares with an item of another mailbox.
     #[must_use]
     pub const fn comparison_suspect(&self) -> Option<DeliveryId> {
@@ -420,14 +488,14 @@ impl Lane {
     pub fn blocked_until(&self, now: Timestamp) -> Option<Timestamp> {
         let (until, longest) = match self.state {
             State::Ready => return None,
-            State::Leased { until, .. } => (until, LEASE_DURATION),
+            State::Leased { until, .. } => (until, LEASE_DURATION_MAX),
             State::BackingOff { until, .. } => (until, BACKOFF_MAX),
             State::RetryAfter { until } => (until, RETRY_AFTER_MAX),
         };
         (until > now && until <= now.plus(longest)).then_some(until)
     }
 
-    fn pull(&mut self, now: Timestamp) -> Vec<Effect> {
+    fn pull(&mut self, now: Timestamp, lease: Duration) -> Vec<Effect> {
         match self.state {
             State::Leased {
                 method: DeliveryMethod::Webhook(_),
@@ -436,7 +504,10 @@ impl Lane {
             State::Ready
             | State::Leased { .. }
             | State::BackingOff { .. }
-            | State::RetryAfter { .. } => self.lease(now, DeliveryMethod::Pull),
+            | State::RetryAfter { .. } => {
+                let lease = lease.clamp(PULL_LEASE_MIN, LEASE_DURATION_MAX);
+                self.lease(now, DeliveryMethod::Pull, lease)
+            }
         }
     }
 
@@ -452,7 +523,7 @@ impl Lane {
             self.poison_search = PoisonSearch::Idle;
         }
         match self.select(waiting) {
-            Some(selection) => self.lease(now, DeliveryMethod::Webhook(selection)),
+            Some(selection) => self.lease(now, DeliveryMethod::Webhook(selection), LEASE_DURATION),
             None => Vec::new(),
         }
     }
@@ -478,8 +549,8 @@ impl Lane {
         }
     }
 
-    fn lease(&mut self, now: Timestamp, method: DeliveryMethod) -> Vec<Effect> {
-        let until = now.plus(LEASE_DURATION);
+    fn lease(&mut self, now: Timestamp, method: DeliveryMethod, lease: Duration) -> Vec<Effect> {
+        let until = now.plus(lease);
         self.fence += 1;
         self.state = State::Leased { method, until };
         vec![Effect::Lease {
@@ -519,7 +590,7 @@ impl Lane {
                 self.state = idle_state(now, retry_after);
                 retry_after
                     .map(|wait| Effect::Retry {
-                        next_attempt_at: Some(now.plus(wait)),
+                        next_attempt_at: now.plus(wait),
                     })
                     .into_iter()
                     .collect()
@@ -588,6 +659,7 @@ impl Lane {
     const fn clear_failures(&mut self) {
         self.failures = 0;
         self.refusals = 0;
+        self.refused_since = None;
     }
 }
 
@@ -597,6 +669,8 @@ fn idle_state(now: Timestamp, retry_after: Option<Duration>) -> State {
     })
 }
 
+#[cfg(test)]
+mod lines;
 #[cfg(test)]
 mod table;
 #[cfg(test)]

@@ -121,6 +121,13 @@ impl Rates {
     }
 }
 
+/// Returns the limit for an account's envelopes whose records are retained for long. It is not
+/// configurable, and no request is refused because of it.
+#[must_use]
+pub fn long_records() -> Option<Rate> {
+    Rate::new("records", limits::LONG_RECORDS_PER_DAY_MAX, DAY)
+}
+
 /// Returns the KiB that an upload of this size counts for, rounded up.
 #[must_use]
 pub fn to_kibibytes(bytes: usize) -> u32 {

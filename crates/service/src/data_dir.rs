@@ -1,8 +1,9 @@
 //! Data directory of a daemon, locked so that only one process uses it.
 
+use crate::units::shell_quote;
 use sealpost_proto::limits::SECRET_FILE_BYTES_MAX;
 use std::{
-    fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -39,6 +40,15 @@ pub enum DataDirError {
     #[error("{} is not a directory: choose another one", path.display())]
     NotADirectory {
         /// Path that is not a directory.
+        path: PathBuf,
+    },
+    /// Other users can read or change the directory.
+    #[error(
+        "other users can access the data directory {}: run chmod 700 {}",
+        path.display(), shell_quote(&path.to_string_lossy())
+    )]
+    TooPermissive {
+        /// Path of the directory.
         path: PathBuf,
     },
     /// The directory cannot be created, opened or locked.
@@ -80,11 +90,11 @@ pub enum SecretError {
 }
 
 impl DataDir {
-    /// Creates the directory with mode 0700 if it does not exist, and locks it. An existing
-    /// directory keeps its mode: files in it are protected by their own modes.
+    /// Creates the directory with mode 0700 if it does not exist, and locks it.
     ///
     /// # Errors
-    /// Returns [`DataDirError::AlreadyInUse`] while another process has the lock, and the other
+    /// Returns [`DataDirError::AlreadyInUse`] while another process has the lock,
+    /// [`DataDirError::TooPermissive`] if an existing directory has another mode, and the other
     /// variants if the directory cannot be used.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         let failed = |source| DataDirError::Failed {
@@ -96,11 +106,14 @@ impl DataDir {
                 path: path.to_owned(),
             });
         }
-        DirBuilder::new()
-            .recursive(true)
-            .mode(PRIVATE_DIR_MODE)
-            .create(path)
-            .map_err(failed)?;
+        if !path.exists() {
+            create_private_directory(path).map_err(failed)?;
+        }
+        if mode(&path.metadata().map_err(failed)?) & NON_OWNER_BITS != 0 {
+            return Err(DataDirError::TooPermissive {
+                path: path.to_owned(),
+            });
+        }
         let lock = private_file_options()
             .write(true)
             .create(true)
@@ -164,6 +177,26 @@ impl DataDir {
     }
 }
 
+/// Creates a directory, and its parents if they do not exist. It gets mode 0700 whatever the umask
+/// is, even if it existed before.
+///
+/// # Errors
+/// The operating system refuses to create the directory or to change its mode.
+pub fn create_private_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(PRIVATE_DIR_MODE)
+        .create(path)?;
+    if mode(&path.metadata()?) == PRIVATE_DIR_MODE {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(PRIVATE_DIR_MODE))
+}
+
+fn mode(metadata: &Metadata) -> u32 {
+    metadata.permissions().mode() & 0o7777
+}
+
 /// Writes a file of mode 0600 atomically and syncs it together with its directory.
 pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
@@ -176,7 +209,7 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(PRIVATE_FILE_MODE))?;
     file.write_all(content)?;
     file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
+    fs::rename(&temporary, path)?;
     path.parent()
         .map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
@@ -193,7 +226,7 @@ fn read_private(path: &Path, file: File) -> Result<Zeroizing<Vec<u8>>, SecretErr
         source,
     };
     let metadata = file.metadata().map_err(failed)?;
-    if metadata.permissions().mode() & NON_OWNER_BITS != 0 {
+    if mode(&metadata) & NON_OWNER_BITS != 0 {
         return Err(SecretError::TooPermissive {
             path: path.to_owned(),
         });
@@ -217,7 +250,15 @@ mod tests {
     use super::*;
 
     fn mode(path: &Path) -> u32 {
-        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+        super::mode(&path.metadata().unwrap())
+    }
+
+    fn private_directory() -> tempfile::TempDir {
+        let private = Permissions::from_mode(PRIVATE_DIR_MODE);
+        tempfile::Builder::new()
+            .permissions(private)
+            .tempdir()
+            .unwrap()
     }
 
     #[test]
@@ -229,8 +270,38 @@ mod tests {
     }
 
     #[test]
-    fn second_open_fails_until_the_first_closes() {
+    fn directories_of_others_are_refused_with_the_remedy() {
         let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("it's here");
+        fs::create_dir(&path).unwrap();
+        for bits in [0o750, 0o705, 0o711, 0o770] {
+            fs::set_permissions(&path, Permissions::from_mode(bits)).unwrap();
+            let error = DataDir::open(&path).unwrap_err();
+            assert!(matches!(error, DataDirError::TooPermissive { .. }));
+            let text = error.to_string();
+            let (_, remedy) = text.rsplit_once(": run ").unwrap();
+            let status = std::process::Command::new("sh")
+                .args(["-c", remedy])
+                .status();
+            assert!(status.unwrap().success(), "{remedy}");
+            DataDir::open(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn private_directories_lose_other_permissions() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("files");
+        create_private_directory(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        create_private_directory(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
+    }
+
+    #[test]
+    fn second_open_fails_until_the_first_closes() {
+        let parent = private_directory();
         let first = DataDir::open(parent.path()).unwrap();
         let error = DataDir::open(parent.path()).unwrap_err();
         assert!(matches!(error, DataDirError::AlreadyInUse { .. }));
@@ -241,7 +312,7 @@ mod tests {
 
     #[test]
     fn only_locked_directories_are_in_use() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = private_directory();
         assert!(!DataDir::is_in_use(parent.path()));
         let open = DataDir::open(parent.path()).unwrap();
         assert!(DataDir::is_in_use(parent.path()));
@@ -260,7 +331,7 @@ mod tests {
 
     #[test]
     fn secrets_are_private() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = private_directory();
         let directory = DataDir::open(parent.path()).unwrap();
         directory.write_secret("key", b"x").unwrap();
         assert_eq!(mode(&directory.join("key")), 0o600);
@@ -268,7 +339,7 @@ mod tests {
 
     #[test]
     fn secrets_are_replaced_as_a_whole() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = private_directory();
         let directory = DataDir::open(parent.path()).unwrap();
         assert!(directory.read_secret("key").unwrap().is_none());
         directory.write_secret("key", b"one, and longer").unwrap();
@@ -277,16 +348,16 @@ mod tests {
             directory.read_secret("key").unwrap().unwrap().as_slice(),
             b"two"
         );
-        let entries = std::fs::read_dir(parent.path()).unwrap().count();
+        let entries = fs::read_dir(parent.path()).unwrap().count();
         assert_eq!(entries, 2, "only the lock and the key");
     }
 
     #[test]
     fn secrets_readable_by_others_are_refused() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = private_directory();
         let directory = DataDir::open(parent.path()).unwrap();
         directory.write_secret("key", b"x").unwrap();
-        std::fs::set_permissions(directory.join("key"), Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(directory.join("key"), Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(
             directory.read_secret("key"),
             Err(SecretError::TooPermissive { .. })

@@ -12,10 +12,13 @@
     reason = "this crate provides the clock and the random source"
 )]
 
+mod ca_file;
 mod clock;
 pub mod config;
 mod data_dir;
 mod entropy;
+pub mod escape;
+pub mod fair_pool;
 pub mod http;
 pub mod logs;
 mod open_files;
@@ -23,8 +26,9 @@ mod shutdown;
 pub mod supervisor;
 pub mod units;
 
+pub use ca_file::{CaFileError, read_ca_file};
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
-pub use data_dir::{DataDir, DataDirError, SecretError};
+pub use data_dir::{DataDir, DataDirError, SecretError, create_private_directory};
 pub use entropy::{Entropy, entropy, random_array};
 pub use open_files::raise_open_files_limit;
 pub use shutdown::Shutdown;

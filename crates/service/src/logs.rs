@@ -2,9 +2,16 @@
 //!
 //! Our own code never logs envelopes, tokens or the queries of URLs. Other crates do not know this
 //! rule, so their `DEBUG` and `TRACE` lines are dropped.
+//!
+//! A line can contain text from a partner, a relay or a client. [`EscapedStderr`] escapes whatever
+//! could act on a terminal or start another line.
 
+use crate::escape::escape_line;
 use serde::{Deserialize, Serialize};
-use std::{io::IsTerminal as _, str::FromStr};
+use std::{
+    io::{self, IsTerminal as _, Write},
+    str::FromStr,
+};
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
     EnvFilter, filter::filter_fn, fmt, layer::SubscriberExt as _, reload,
@@ -72,14 +79,13 @@ impl Logs {
 /// # Errors
 /// Returns [`LogsError`] if the filter does not parse, or logs are already set up.
 pub fn init(format: LogFormat, filter: &str) -> Result<Logs, LogsError> {
+    let is_coloured = format == LogFormat::Human && io::stderr().is_terminal();
     let lines = fmt()
         .with_env_filter(parse(filter)?)
-        .with_writer(std::io::stderr);
+        .with_writer(move || EscapedStderr { is_coloured });
     let (logs, started) = match format {
         LogFormat::Human => {
-            let lines = lines
-                .with_ansi(std::io::stderr().is_terminal())
-                .with_filter_reloading();
+            let lines = lines.with_ansi(is_coloured).with_filter_reloading();
             let handle = lines.reload_handle();
             (
                 Logs(Box::new(move |filter| handle.reload(filter))),
@@ -98,6 +104,43 @@ pub fn init(format: LogFormat, filter: &str) -> Result<Logs, LogsError> {
     started
         .map(|()| logs)
         .map_err(|_| LogsError::AlreadyInitialized)
+}
+
+/// Standard error for one line per `write`, which is how `tracing_subscriber` writes.
+struct EscapedStderr {
+    is_coloured: bool,
+}
+
+impl Write for EscapedStderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let escaped = escape_log_line(&String::from_utf8_lossy(line), self.is_coloured);
+        io::stderr().lock().write_all(escaped.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// Escapes a line except its end and, if it is coloured, its colours. Colours in a value cannot
+/// pass, because `tracing_subscriber` escapes `ESC` in values.
+fn escape_log_line(line: &str, is_coloured: bool) -> String {
+    const COLOUR: &str = "\u{1b}[";
+    let text = line.strip_suffix('\n').unwrap_or(line);
+    let mut pieces = text.split(COLOUR);
+    let mut escaped = escape_line(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        let is_number = |code: &str| code.bytes().all(|c| c.is_ascii_digit() || c == b';');
+        match piece.split_once('m') {
+            Some((code, text)) if is_coloured && is_number(code) => {
+                escaped.extend([COLOUR, code, "m", &escape_line(text)]);
+            }
+            _ => escaped.extend([&*escape_line(COLOUR), &*escape_line(piece)]),
+        }
+    }
+    escaped.push('\n');
+    escaped
 }
 
 /// Returns whether a line may be logged: HTTP libraries log headers and addresses at low levels.
@@ -134,6 +177,19 @@ mod tests {
         logs.set_filter("sealpost_relay=debug").unwrap();
         assert!(!tracing::enabled!(target: "sealpost_relay::http", Level::TRACE));
         assert!(tracing::enabled!(target: "sealpost_relay::http", Level::DEBUG));
+    }
+
+    #[test]
+    fn log_lines_cannot_be_forged() {
+        let forged = "\u{1b}[2mINFO\u{1b}[0m a=\u{9b}2J\u{202e}x\nINFO b\u{1b}]0;t\u{7}\n";
+        assert_eq!(
+            escape_log_line(forged, false),
+            "\\u001b[2mINFO\\u001b[0m a=\\u009b2J\\u202ex\\nINFO b\\u001b]0;t\\u0007\n"
+        );
+        assert_eq!(
+            escape_log_line(forged, true),
+            "\u{1b}[2mINFO\u{1b}[0m a=\\u009b2J\\u202ex\\nINFO b\\u001b]0;t\\u0007\n"
+        );
     }
 
     #[test]

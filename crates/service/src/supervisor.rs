@@ -15,7 +15,7 @@ pub fn notify_ready(status: &str) {
     send_state(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// Reports that the daemon reloads its settings. [`ready`] reports the end.
+/// Reports that the daemon reloads its settings. [`notify_ready`] reports the end.
 pub fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => send_state(&[NotifyState::Reloading, now]),

@@ -56,6 +56,18 @@ pub fn format_size(bytes: u64) -> String {
     }
 }
 
+/// Formats two sizes of which one exceeds the other: as [`format_size`], or in bytes if they would
+/// be rounded to the same figure.
+#[must_use]
+pub fn format_unequal(one: u64, other: u64) -> (String, String) {
+    let rounded = (format_size(one), format_size(other));
+    if rounded.0 == rounded.1 {
+        (format!("{one} bytes"), format!("{other} bytes"))
+    } else {
+        rounded
+    }
+}
+
 fn format_tenths(bytes: u64, unit: u64, name: &str) -> String {
     format!("{}.{} {name}", bytes / unit, bytes % unit / (unit / 10))
 }
@@ -85,6 +97,20 @@ pub fn shell_quote(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unequal_sizes_have_unequal_figures() {
+        let pair = |one, other| {
+            let (one, other) = format_unequal(one, other);
+            format!("{one} / {other}")
+        };
+        assert_eq!(
+            pair(100_000_001, 100_000_000),
+            "100000001 bytes / 100000000 bytes"
+        );
+        assert_eq!(pair(120_000_000, 100_000_000), "120.0 MB / 100.0 MB");
+        assert_eq!(pair(1_000_000_000, 999_999_999), "1.0 GB / 999.9 MB");
+    }
 
     #[test]
     fn durations_are_parsed() {

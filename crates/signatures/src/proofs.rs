@@ -1,6 +1,6 @@
-//! Proofs for mailboxes (`docs/e2ee.md`, *Keys*): the holder of a mailbox's send key may post to
-//! it, recall its own envelopes and read the prekeys. A proof is the first 16 bytes of HMAC-SHA256
-//! with the send key.
+//! Proofs for mailboxes (`docs/protocol.md`, *Mailboxes and prekeys*): the holder of a mailbox's
+//! send key can post to it, recall its own envelopes and read the prekeys. A proof is the first 16
+//! bytes of HMAC-SHA256 with the send key.
 
 use crate::mac::compute_hmac;
 use sealpost_proto::{EnvelopeId, MailboxId, SendKey, Timestamp, limits::READ_PROOF_LIFETIME};

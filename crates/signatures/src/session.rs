@@ -1,4 +1,4 @@
-//! Sessions of a node at its relay. A session's key is derived from the relay's secret and the
+//! API sessions of a node at its relay. A session's key is derived from the relay's secret and the
 //! session id, so that it survives restarts, works in every process of the relay and needs no
 //! storage.
 
@@ -122,6 +122,13 @@ mod tests {
         ] {
             assert_eq!(bad.parse::<SessionId>(), Err(ParseSessionIdError), "{bad}");
         }
+    }
+
+    /// Computed with Python's `hmac` from the formula in `docs/protocol.md`.
+    #[test]
+    fn key_is_derived_as_documented() {
+        let key = RelaySecret::from_bytes([1; 32]).session_key(&ID);
+        assert_eq!(b64::encode(key.expose()), "aZwKPGRIeCLEd2zjjxCj60Qh44MN5FQyZ1pFkvbpS0Y");
     }
 
     #[test]

@@ -12,14 +12,18 @@ use sealpost_proto::{
     limits::{WEBHOOK_CLOCK_TOLERANCE, WEBHOOK_SIGNATURES_MAX},
 };
 
-/// Names the call; the same in every attempt.
+/// Id of the call, the same in every attempt.
 pub const ID_HEADER: &str = "webhook-id";
 /// Unix seconds at which the call was signed.
 pub const TIMESTAMP_HEADER: &str = "webhook-timestamp";
 /// One or more of `v1,<base64>`, separated by spaces.
 pub const SIGNATURE_HEADER: &str = "webhook-signature";
 
+/// HMAC over id and timestamp, with which the receiver recognises a call before it reads the body.
+pub const PROOF_HEADER: &str = "sealpost-webhook-proof";
+
 const SCHEME: &str = "v1,";
+const PROOF: &[u8] = b"Sealpost-1 webhook proof";
 const CHALLENGE: &[u8] = b"Sealpost-1 challenge";
 
 /// Error when verifying a webhook call.
@@ -37,9 +41,18 @@ pub enum WebhookError {
         /// Name of the header.
         header: &'static str,
     },
-    /// The timestamp is more than five minutes from now, in either direction.
+    /// The signature is valid, but its time is more than five minutes from now, in either direction.
     #[error("the call was signed more than five minutes ago, or the clocks differ")]
-    TimestampOutOfRange,
+    TimestampOutOfRange {
+        /// Time at which the call was signed.
+        signed_at: Timestamp,
+    },
+    /// The timestamp is more than five minutes from now, in either direction, and the call has no
+    /// valid proof.
+    #[error(
+        "the call has no proof, and it was signed more than five minutes ago or the clocks differ"
+    )]
+    TimestampUnproven,
     /// No signature matches.
     #[error("the signature of the call is invalid")]
     Invalid,
@@ -54,10 +67,12 @@ pub struct WebhookHeaders {
     pub timestamp: String,
     /// `webhook-signature`.
     pub signature: String,
+    /// `sealpost-webhook-proof`.
+    pub proof: String,
 }
 
 impl WebhookHeaders {
-    /// Sets the three headers.
+    /// Sets the headers.
     ///
     /// # Errors
     /// [`WebhookError::Malformed`] if the id contains characters that no header may contain.
@@ -66,6 +81,7 @@ impl WebhookHeaders {
             (ID_HEADER, &self.id),
             (TIMESTAMP_HEADER, &self.timestamp),
             (SIGNATURE_HEADER, &self.signature),
+            (PROOF_HEADER, &self.proof),
         ];
         for (header, value) in all {
             let value =
@@ -86,15 +102,51 @@ pub fn sign_webhook(
 ) -> WebhookHeaders {
     let timestamp = at.as_secs().to_string();
     let signature = sign(secret.expose(), id, &timestamp, body);
+    let proof = compute_hmac(secret.expose(), &proof_parts(id, &timestamp));
     WebhookHeaders {
         id: id.to_owned(),
         timestamp,
         signature,
+        proof: STANDARD.encode(proof),
+    }
+}
+
+/// Checks the headers of a call before its body is read, and returns whether the call has a valid
+/// proof. A call without one can be genuine: Standard Webhooks has no proofs.
+///
+/// # Errors
+/// [`WebhookError`] if a header is missing or malformed, or if a call without a valid proof was
+/// signed more than five minutes from now.
+pub fn check_headers(
+    secrets: &[WebhookSecret],
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> Result<bool, WebhookError> {
+    let id = header_text(headers, ID_HEADER)?;
+    let timestamp = header_text(headers, TIMESTAMP_HEADER)?;
+    if parse_tags(headers)?.is_empty() {
+        return Err(WebhookError::Malformed {
+            header: SIGNATURE_HEADER,
+        });
+    }
+    let proof = headers.get(PROOF_HEADER).map(HeaderValue::as_bytes);
+    let proof = proof.and_then(|proof| STANDARD.decode(proof).ok());
+    let parts = proof_parts(id, timestamp);
+    let is_proven = proof.is_some_and(|proof| {
+        secrets
+            .iter()
+            .any(|secret| is_hmac(secret.expose(), &parts, &proof))
+    });
+    if is_proven || is_current(parse_timestamp(timestamp)?, now) {
+        Ok(is_proven)
+    } else {
+        Err(WebhookError::TimestampUnproven)
     }
 }
 
 /// Verifies that a call was signed within five minutes with one of the secrets (two during a
-/// rotation).
+/// rotation), and returns the time at which it was signed. The signature is verified first: the time
+/// of a call with a valid signature is that of the relay's clock when it signed.
 ///
 /// # Errors
 /// [`WebhookError`] if a header is missing or malformed, or the signature is old or invalid.
@@ -103,22 +155,21 @@ pub fn verify_webhook(
     headers: &HeaderMap,
     body: &[u8],
     now: Timestamp,
-) -> Result<(), WebhookError> {
+) -> Result<Timestamp, WebhookError> {
     let id = header_text(headers, ID_HEADER)?;
     let timestamp = header_text(headers, TIMESTAMP_HEADER)?;
-    check_time(timestamp, now)?;
+    let signed_at = parse_timestamp(timestamp)?;
     let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
-    let tags: Vec<_> = header_text(headers, SIGNATURE_HEADER)?
-        .split(' ')
-        .take(WEBHOOK_SIGNATURES_MAX)
-        .filter_map(parse_tag)
-        .collect();
+    let tags = parse_tags(headers)?;
     let is_signed_with =
         |secret: &WebhookSecret| tags.iter().any(|tag| is_hmac(secret.expose(), &parts, tag));
-    if secrets.iter().any(is_signed_with) {
-        Ok(())
+    if !secrets.iter().any(is_signed_with) {
+        return Err(WebhookError::Invalid);
+    }
+    if is_current(signed_at, now) {
+        Ok(signed_at)
     } else {
-        Err(WebhookError::Invalid)
+        Err(WebhookError::TimestampOutOfRange { signed_at })
     }
 }
 
@@ -138,12 +189,26 @@ pub fn verify_challenge_response(
     is_hmac(secret.expose(), &[CHALLENGE, &[0], challenge], response)
 }
 
+/// Returns the parts of the message that a proof authenticates. No id contains a NUL.
+fn proof_parts<'a>(id: &'a str, timestamp: &'a str) -> [&'a [u8]; 5] {
+    [PROOF, &[0], id.as_bytes(), b".", timestamp.as_bytes()]
+}
+
 fn sign(key: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
     let tag = compute_hmac(
         key,
         &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body],
     );
     format!("{SCHEME}{}", STANDARD.encode(tag))
+}
+
+/// Returns the signatures of the known scheme.
+fn parse_tags(headers: &HeaderMap) -> Result<Vec<[u8; 32]>, WebhookError> {
+    let signatures = header_text(headers, SIGNATURE_HEADER)?.split(' ');
+    let tags = signatures
+        .take(WEBHOOK_SIGNATURES_MAX)
+        .filter_map(parse_tag);
+    Ok(tags.collect())
 }
 
 /// Decodes one signature; `None` for another scheme or another length than 32 bytes.
@@ -155,15 +220,17 @@ fn parse_tag(signature: &str) -> Option<[u8; 32]> {
         .ok()
 }
 
-fn check_time(timestamp: &str, now: Timestamp) -> Result<(), WebhookError> {
-    let seconds: u64 = timestamp.parse().map_err(|_| WebhookError::Malformed {
+fn parse_timestamp(timestamp: &str) -> Result<Timestamp, WebhookError> {
+    let malformed = WebhookError::Malformed {
         header: TIMESTAMP_HEADER,
-    })?;
-    if seconds.abs_diff(now.as_secs()) > WEBHOOK_CLOCK_TOLERANCE.as_secs() {
-        Err(WebhookError::TimestampOutOfRange)
-    } else {
-        Ok(())
-    }
+    };
+    let seconds: u64 = timestamp.parse().map_err(|_| malformed)?;
+    let millis = seconds.checked_mul(1_000).ok_or(malformed)?;
+    Ok(Timestamp::from_millis(millis))
+}
+
+fn is_current(signed_at: Timestamp, now: Timestamp) -> bool {
+    signed_at.as_secs().abs_diff(now.as_secs()) <= WEBHOOK_CLOCK_TOLERANCE.as_secs()
 }
 
 fn header_text<'a>(headers: &'a HeaderMap, header: &'static str) -> Result<&'a str, WebhookError> {
@@ -215,12 +282,46 @@ mod tests {
     }
 
     #[test]
+    fn headers_are_checked_without_the_body() {
+        let secrets = [secret(1), secret(7)];
+        let check = |headers: &HeaderMap, now| check_headers(&secrets, headers, now);
+        assert_eq!(check(&signed(7), NOW), Ok(true));
+        assert_eq!(
+            check(&signed(2), NOW),
+            Ok(false),
+            "the proof of another secret"
+        );
+        let later = NOW.plus(WEBHOOK_CLOCK_TOLERANCE + Duration::from_secs(1));
+        assert_eq!(check(&signed(7), later), Ok(true));
+        assert_eq!(
+            check(&signed(2), later),
+            Err(WebhookError::TimestampUnproven)
+        );
+        for header in [ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER] {
+            let mut headers = signed(7);
+            headers.remove(header);
+            assert_eq!(check(&headers, NOW), Err(WebhookError::Missing { header }));
+        }
+        let mut headers = signed(7);
+        headers.insert(SIGNATURE_HEADER, "v1,AAAA".parse().unwrap());
+        let malformed = WebhookError::Malformed {
+            header: SIGNATURE_HEADER,
+        };
+        assert_eq!(check(&headers, NOW), Err(malformed));
+        let mut headers = signed(7);
+        headers.insert(ID_HEADER, "call-2".parse().unwrap());
+        assert_eq!(check(&headers, NOW), Ok(false), "the proof covers the id");
+        headers.remove(PROOF_HEADER);
+        assert_eq!(check(&headers, NOW), Ok(false));
+    }
+
+    #[test]
     fn one_valid_signature_suffices() {
         let mut headers = signed(7);
-        assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), Ok(()));
+        assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), Ok(NOW));
         assert_eq!(
             verify_webhook(&[secret(1), secret(7)], &headers, BODY, NOW),
-            Ok(())
+            Ok(NOW)
         );
         assert_eq!(
             verify_webhook(&[secret(1)], &headers, BODY, NOW),
@@ -231,7 +332,7 @@ mod tests {
             headers[SIGNATURE_HEADER].to_str().unwrap()
         );
         headers.insert(SIGNATURE_HEADER, both.parse().unwrap());
-        assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), Ok(()));
+        assert_eq!(verify_webhook(&[secret(7)], &headers, BODY, NOW), Ok(NOW));
     }
 
     #[test]
@@ -273,7 +374,8 @@ mod tests {
             verify_webhook(&[secret(7)], &headers, BODY, NOW),
             Err(WebhookError::Invalid)
         );
-        for (seconds, expected) in [(300, Ok(())), (301, Err(WebhookError::TimestampOutOfRange))] {
+        let out_of_range = WebhookError::TimestampOutOfRange { signed_at: NOW };
+        for (seconds, expected) in [(300, Ok(NOW)), (301, Err(out_of_range))] {
             let span = Duration::from_secs(seconds);
             assert_eq!(
                 verify_webhook(&[secret(7)], &signed(7), BODY, NOW.plus(span)),
@@ -284,6 +386,28 @@ mod tests {
                 expected
             );
         }
+    }
+
+    #[test]
+    fn unsigned_times_are_not_reported() {
+        let mut headers = signed(7);
+        let later = NOW.plus(Duration::from_secs(1_000));
+        headers.insert(
+            TIMESTAMP_HEADER,
+            later.as_secs().to_string().parse().unwrap(),
+        );
+        assert_eq!(
+            verify_webhook(&[secret(7)], &headers, BODY, NOW),
+            Err(WebhookError::Invalid)
+        );
+        headers.insert(TIMESTAMP_HEADER, u64::MAX.to_string().parse().unwrap());
+        let malformed = WebhookError::Malformed {
+            header: TIMESTAMP_HEADER,
+        };
+        assert_eq!(
+            verify_webhook(&[secret(7)], &headers, BODY, NOW),
+            Err(malformed)
+        );
     }
 
     #[test]

@@ -13,6 +13,6 @@ use crate::daemon::Routers;
 
 /// Routers that the daemon serves.
 pub(crate) const ROUTERS: Routers = Routers {
-    local_api: routes::router,
+    local_api: routes::routers,
     webhook: webhook::router,
 };

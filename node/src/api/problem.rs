@@ -47,6 +47,12 @@ string_enum! {
             "list the resources (`sealpost connections`, `sealpost inbox --all`) and use an id \
              from the list",
         ),
+        /// The path exists, but not with this method.
+        MethodNotAllowed = "method_not_allowed" (
+            StatusCode::METHOD_NOT_ALLOWED,
+            "the path does not have this method",
+            "use one of the methods in the `Allow` header of the response",
+        ),
         /// Several connections have this name.
         AmbiguousName = "ambiguous_name" (
             StatusCode::CONFLICT,

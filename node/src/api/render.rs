@@ -19,8 +19,7 @@ use crate::{
 use sealpost_node_core::{
     file_type::FileType,
     filename::FileName,
-    markdown,
-    model::{AttachmentId, ContentType},
+    model::AttachmentId,
 };
 
 /// Renders a delivery.
@@ -120,15 +119,17 @@ pub(super) fn invite(row: &invites::InviteRow, with_url: bool) -> Invite {
     Invite {
         id: row.id.to_string(),
         kind: row.kind,
-        url: with_url.then(|| row.held.invite.encode_link().to_string()),
+        url: with_url.then(|| row.issued.invite.encode_link().to_string()),
         status: row.status,
         auto_accept: row.auto_accept,
         expires_at: row.expires_at.map(Iso),
         created_at: Iso(row.created_at),
+        refused_requests: row.refused_requests,
     }
 }
 
-/// Renders a message as one chat shows it, with its files and, for an outgoing one, its deliveries.
+/// Renders a message as one chat shows it, with its files and, for an outgoing one, its deliveries,
+/// but without its HTML.
 pub(super) fn message(
     posting: &postings::Posting,
     files: &[attachments::Attachment],
@@ -136,10 +137,6 @@ pub(super) fn message(
     own_name: &str,
 ) -> Message {
     let row = &posting.message;
-    let content_html = match row.content_type {
-        ContentType::Html => markdown::sanitise_html(&row.content),
-        ContentType::Markdown => markdown::to_html(&row.content),
-    };
     let contact = match posting.direction {
         Direction::In => posting.contact.clone(),
         Direction::Out => own_name.to_owned(),
@@ -156,7 +153,7 @@ pub(super) fn message(
         },
         content: row.content.clone(),
         content_type: row.content_type.to_string(),
-        content_html,
+        content_html: None,
         visibility: Visibility::Public,
         is_deleted: false,
         attachments: files

@@ -1,31 +1,40 @@
-//! State of the local API: parts of the node, of which each handler extracts the ones it needs.
+//! State of the local API: components of the node. Each handler extracts the ones it needs.
 
 use crate::{
-    daemon::{Database, HomeRelay, NodeParts, RunInfo, transfer::EarlyUploads},
+    daemon::{Database, HomeRelay, NodeComponents, RunInfo, transfer::EarlyUploads},
     files::Files,
     identity::NodeIdentity,
     progress::Progress,
 };
 use axum::extract::FromRef;
-use sealpost_service::Shutdown;
+use sealpost_proto::limits::LOCAL_REQUEST_MEMORY_BYTES_MAX;
+use sealpost_service::{Shutdown, fair_pool::FairPool};
 use std::sync::Arc;
 
 /// State of the router.
 #[derive(Clone)]
-pub(super) struct ApiState(Arc<NodeParts>);
+pub(super) struct ApiState {
+    components: Arc<NodeComponents>,
+    /// Memory for the bodies of requests.
+    pub(super) request_memory: FairPool,
+}
 
 impl ApiState {
-    pub(super) fn new(parts: NodeParts) -> Self {
-        Self(Arc::new(parts))
+    pub(super) fn new(components: NodeComponents) -> Self {
+        let bytes_max = LOCAL_REQUEST_MEMORY_BYTES_MAX;
+        Self {
+            components: Arc::new(components),
+            request_memory: FairPool::of_memory(bytes_max, bytes_max),
+        }
     }
 }
 
-/// Lets handlers extract parts of the state.
+/// Lets handlers extract components of the state.
 macro_rules! extractable {
     ($($part:ty: $field:ident),+ $(,)?) => {$(
         impl FromRef<ApiState> for $part {
             fn from_ref(state: &ApiState) -> Self {
-                state.0.$field.clone()
+                state.components.$field.clone()
             }
         }
     )+};

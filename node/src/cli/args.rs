@@ -5,10 +5,9 @@ mod parsers;
 use super::units::{TimeArg, parse_duration, parse_time_arg};
 use crate::config::Overrides;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use parsers::{parse_loopback, parse_name, parse_note, parse_origin, parse_secret};
-use sealpost_proto::Origin;
+use parsers::{UrlParser, parse_loopback, parse_name, parse_note, parse_secret};
+use sealpost_proto::{Origin, WebhookUrl};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
-use url::Url;
 use zeroize::Zeroizing;
 
 /// Default number of rows in a list.
@@ -99,7 +98,7 @@ pub enum ApiCommand {
     Read(ReadArgs),
     /// Show the node and its pending deliveries, or the status of one message
     Status(StatusArgs),
-    /// List, fetch, save or cancel files
+    /// List, download, save or cancel files
     Files {
         /// `list` by default.
         #[command(subcommand)]
@@ -110,15 +109,20 @@ pub enum ApiCommand {
 #[derive(Args)]
 pub struct InitArgs {
     /// Name shown to partners, up to 64 bytes
-    #[arg(long, value_parser = parse_name)]
+    #[arg(long, allow_hyphen_values = true, value_parser = parse_name)]
     pub name: String,
     /// Home relay, for example https://relay.example
-    #[arg(long, value_name = "ORIGIN", value_parser = parse_origin)]
+    #[arg(long, value_name = "ORIGIN", value_parser = UrlParser(Origin::parse))]
     pub relay: Origin,
     /// URL at which the relay calls this node; without it the node polls the relay, which works
     /// behind any firewall
-    #[arg(long, value_name = "URL", requires = "webhook_listen")]
-    pub webhook_url: Option<Url>,
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "webhook_listen",
+        value_parser = UrlParser(WebhookUrl::parse)
+    )]
+    pub webhook_url: Option<WebhookUrl>,
     /// Address on which the node accepts the relay's calls
     #[arg(long, value_name = "ADDRESS:PORT", requires = "webhook_url")]
     pub webhook_listen: Option<SocketAddr>,
@@ -128,6 +132,7 @@ pub struct InitArgs {
         value_name = "TOKEN",
         env = "SEALPOST_REGISTRATION_TOKEN",
         hide_env_values = true,
+        allow_hyphen_values = true,
         value_parser = parse_secret
     )]
     pub registration_token: Option<Zeroizing<String>>,
@@ -143,6 +148,17 @@ pub struct InitArgs {
 
 #[derive(Args)]
 pub struct ServeArgs {
+    /// Registration token that replaces the one from `init`, if the relay has to register this node
+    /// again
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "SEALPOST_REGISTRATION_TOKEN",
+        hide_env_values = true,
+        allow_hyphen_values = true,
+        value_parser = parse_secret
+    )]
+    pub registration_token: Option<Zeroizing<String>>,
     #[command(flatten)]
     pub overrides: Overrides,
 }
@@ -189,10 +205,10 @@ pub enum InvitesCommand {
 #[derive(Args)]
 pub struct ConnectArgs {
     /// The invite URL, in quotes
-    #[arg(value_name = "URL")]
+    #[arg(value_name = "URL", allow_hyphen_values = true)]
     pub invite: String,
     /// Note shown to the partner with the request, up to 200 bytes
-    #[arg(long, value_parser = parse_note)]
+    #[arg(long, allow_hyphen_values = true, value_parser = parse_note)]
     pub note: Option<String>,
 }
 
@@ -213,17 +229,17 @@ pub enum ConnectionsCommand {
 #[derive(Args)]
 pub struct ConnectionArgs {
     /// CON-…, or the partner's name
-    #[arg(value_name = "CONNECTION")]
+    #[arg(value_name = "CONNECTION", allow_hyphen_values = true)]
     pub id: String,
 }
 
 #[derive(Args)]
 pub struct VerifyArgs {
     /// CON-…, or the partner's name
-    #[arg(value_name = "CONNECTION")]
+    #[arg(value_name = "CONNECTION", allow_hyphen_values = true)]
     pub id: String,
     /// The 60 digits that the partner read out
-    #[arg(long, value_name = "DIGITS")]
+    #[arg(long, value_name = "DIGITS", allow_hyphen_values = true)]
     pub number: Option<String>,
     /// Confirm that both sides compared the numbers and that they match
     #[arg(long, conflicts_with = "number")]
@@ -235,13 +251,22 @@ pub struct SendArgs {
     /// Names or ids of the recipients
     #[arg(long, required = true, num_args = 1.., value_name = "CONNECTION")]
     pub to: Vec<String>,
-    /// Message text in Markdown
-    #[arg(short, long, value_name = "TEXT", conflicts_with = "text_file")]
+    /// Message text in Markdown, or with --plain as it is
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        conflicts_with = "text_file"
+    )]
     pub message: Option<String>,
     /// File with the message text; `-` reads standard input, as does a message without text and
     /// files
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub text_file: Option<PathBuf>,
+    /// Send the text as plain text instead of Markdown
+    #[arg(long)]
+    pub plain: bool,
     /// Files to attach, up to 5
     #[arg(short, long, num_args = 1.., value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub attach: Vec<PathBuf>,
@@ -258,7 +283,7 @@ pub struct SendArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_time_arg)]
     pub read_by: Option<TimeArg>,
     /// Idempotency key: repeating a send with the same id sends nothing twice
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     pub client_id: Option<String>,
     /// Wait until the message is delivered to, or read by, every recipient
     #[arg(long, value_enum, value_name = "STATUS")]
@@ -323,7 +348,7 @@ pub struct WatchArgs {
 pub enum FilesCommand {
     /// List files, newest first
     List(FilesArgs),
-    /// Fetch the files of a message, or one file, that were not fetched automatically
+    /// Download the files of a message, or one file, that were not downloaded automatically
     Fetch(FetchArgs),
     /// Save the files of a message, or one file, under a safe name
     Save(SaveArgs),

@@ -1,7 +1,8 @@
 //! Client of the local API.
 //!
-//! Two files in the data directory hold the daemon's address and token. The client uses plain HTTP,
-//! and only to a loopback address.
+//! The client connects to the Unix socket in the data directory, never to a TCP port: while the
+//! daemon is stopped, any user of the machine could listen on its port and receive the token and the
+//! messages. Only the owner of the data directory can create the socket.
 
 use super::{error::CliError, events::EventStream, units::shell_quote};
 use crate::{
@@ -9,15 +10,15 @@ use crate::{
         model::{EventsQuery, Page, PageQuery},
         problem::Problem,
     },
-    daemon::{ADDRESS_FILE, TOKEN_FILE},
+    daemon::{SOCKET_FILE, TOKEN_FILE},
 };
 use reqwest::{Method, RequestBuilder, Response, header};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use sealpost_proto::limits::{LOCAL_CONNECT_TIMEOUT, LOCAL_RESPONSE_TIMEOUT, PAGE_ITEMS_MAX};
+use sealpost_service::http::SocketPath;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     io,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -27,16 +28,23 @@ use zeroize::Zeroizing;
 /// Upper bound on the number of pages that [`Client::list`] reads.
 const LIST_PAGES_MAX: usize = 100;
 
+/// Base of all URLs. The host only fills the header `Host`.
+const BASE: &str = "http://localhost/";
+
 /// Client of the daemon that runs on one data directory.
 pub struct Client {
     http: reqwest::Client,
     base: Url,
+    /// Data directory, for errors.
+    data: PathBuf,
     /// Shell command that starts the daemon, for the next step in errors.
     start_command: String,
+    /// Has to exist as long as `http`, which connects to it.
+    _socket: SocketPath,
 }
 
 impl Client {
-    /// Reads the address and the token from the data directory, without connecting.
+    /// Reads the token from the data directory, without connecting.
     ///
     /// # Errors
     /// [`CliError::Unreachable`] when there is no node, or its daemon has never run.
@@ -45,23 +53,15 @@ impl Client {
             "sealpost --data {} serve",
             shell_quote(&data.to_string_lossy())
         );
-        let address = read_daemon_file(data, ADDRESS_FILE, &start_command)?;
         let token = read_daemon_file(data, TOKEN_FILE, &start_command)?;
-        let address: SocketAddr = address
-            .trim()
-            .parse()
-            .map_err(|_| incompatible_daemon("the address in the data directory is invalid"))?;
-        if !address.ip().is_loopback() {
-            return Err(incompatible_daemon(
-                "the address in the data directory is not a loopback address",
-            ));
-        }
-        let base = Url::parse(&format!("http://{address}/"))
-            .map_err(|_| incompatible_daemon("the address in the data directory is invalid"))?;
+        let socket = SocketPath::new(&data.join(SOCKET_FILE))
+            .map_err(|error| unreadable(&data.join(SOCKET_FILE), &error))?;
         Ok(Self {
-            http: http_client(token.trim())?,
-            base,
+            http: http_client(token.trim(), &socket)?,
+            base: Url::parse(BASE).map_err(|error| communication_error(&error.to_string()))?,
+            data: data.to_owned(),
             start_command,
+            _socket: socket,
         })
     }
 
@@ -168,8 +168,8 @@ impl Client {
         };
         CliError::Unreachable {
             message: format!(
-                "the daemon at {} does not respond: {cause}",
-                self.base.authority()
+                "the daemon of {} does not respond: {cause}",
+                self.data.display()
             ),
             next: format!("start it: {}", self.start_command),
         }
@@ -190,7 +190,7 @@ impl Client {
             .bytes()
             .await
             .map_err(|error| self.unreachable(&error))?;
-        serde_json::from_slice(&body).map_err(|_| incompatible_daemon("unexpected response body"))
+        serde_json::from_slice(&body).map_err(|_| communication_error("unexpected response body"))
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, CliError> {
@@ -208,32 +208,33 @@ impl Client {
             .map_err(|error| self.unreachable(&error))?;
         match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => Err(problem.into()),
-            Err(_) => Err(incompatible_daemon(&format!(
+            Err(_) => Err(communication_error(&format!(
                 "response {status} without a reason"
             ))),
         }
     }
 }
 
-/// Creates an HTTP client for loopback: no proxy, no redirects, no trusted certificates.
-fn http_client(token: &str) -> Result<reqwest::Client, CliError> {
+/// Creates an HTTP client for the socket: no proxy, no redirects, no trusted certificates.
+fn http_client(token: &str, socket: &SocketPath) -> Result<reqwest::Client, CliError> {
     let bearer = Zeroizing::new(format!("Bearer {token}"));
     let mut value = header::HeaderValue::from_str(&bearer)
-        .map_err(|_| incompatible_daemon("the token in the data directory is invalid"))?;
+        .map_err(|_| communication_error("the token in the data directory is invalid"))?;
     value.set_sensitive(true);
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| incompatible_daemon(&error.to_string()))?
+        .map_err(|error| communication_error(&error.to_string()))?
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .default_headers([(header::AUTHORIZATION, value)].into_iter().collect())
+        .unix_socket(socket.as_path())
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(LOCAL_CONNECT_TIMEOUT)
         .build()
-        .map_err(|error| incompatible_daemon(&error.to_string()))
+        .map_err(|error| communication_error(&error.to_string()))
 }
 
 fn read_daemon_file(
@@ -255,11 +256,15 @@ fn read_daemon_file(
                 message: format!("the daemon of {} has never run", data.display()),
                 next: format!("start it: {start_command}"),
             },
-            _ => CliError::failed(
-                format!("cannot read {}: {error}", data.join(name).display()),
-                "run the command as the user that runs the daemon",
-            ),
+            _ => unreadable(&data.join(name), &error),
         })
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> CliError {
+    CliError::failed(
+        format!("cannot read {}: {error}", path.display()),
+        "run the command as the user that runs the daemon",
+    )
 }
 
 /// Returns whether a directory is not empty. Only the daemon can tell whether it holds a node.
@@ -267,10 +272,10 @@ fn may_be_node(data: &Path) -> bool {
     std::fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-fn incompatible_daemon(reason: &str) -> CliError {
+fn communication_error(reason: &str) -> CliError {
     CliError::failed(
         format!("cannot communicate with the daemon: {reason}"),
-        "use the same version of the daemon and of this command",
+        "restart the daemon, and use the same version of the daemon and of this command",
     )
 }
 
@@ -306,15 +311,5 @@ mod tests {
         let error = Client::open(directory.path()).err().unwrap();
         assert!(error.to_string().ends_with("has never run"), "{error}");
         assert!(error.next().ends_with("serve"), "{}", error.next());
-    }
-
-    #[test]
-    fn token_is_sent_to_loopback_only() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join(TOKEN_FILE), "t").unwrap();
-        for address in ["192.0.2.1:4680", "example.org:4680", "0.0.0.0:4680"] {
-            std::fs::write(directory.path().join(ADDRESS_FILE), address).unwrap();
-            assert!(Client::open(directory.path()).is_err(), "{address}");
-        }
     }
 }

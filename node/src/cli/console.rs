@@ -10,14 +10,14 @@ use comfy_table::{
     TableStyle, Width, presets,
 };
 use sealpost_node_core::{
-    markdown::{self, TextStyle},
-    text::{visible_block, visible_line},
+    content::{self, TextStyle},
+    model::ContentType,
+    text::visible_line,
 };
 use sealpost_proto::{DeliveryStatus, Timestamp};
-use sealpost_service::{SharedClock, SystemClock};
+use sealpost_service::{SharedClock, SystemClock, escape::escape_block};
 use serde::Serialize;
 use std::{
-    fmt::Write as _,
     io::{self, IsTerminal as _, Write},
     sync::Arc,
 };
@@ -45,8 +45,7 @@ pub struct Console {
     out: Box<dyn Write + Send>,
     format: Format,
     text_style: TextStyle,
-    /// Columns of the terminal. `None` when the output is not a terminal; then no line is wrapped
-    /// or truncated.
+    /// Columns of the terminal; some report 0. `None` when the output is not a terminal.
     width: Option<u16>,
     clock: SharedClock,
 }
@@ -113,9 +112,10 @@ impl Console {
         )
     }
 
-    /// Prints one or more lines.
+    /// Prints a line. Line breaks in a partner's text become visible characters, because another
+    /// line could pretend to be output of this program.
     pub fn print_line(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
-        self.write(&visible_block(text.as_ref()))
+        self.write(&visible_line(text.as_ref()))
     }
 
     /// Prints a suggestion for the next step, on a terminal only.
@@ -123,7 +123,7 @@ impl Console {
         if !self.is_terminal() {
             return Ok(());
         }
-        let text = visible_block(text.as_ref());
+        let text = visible_line(text.as_ref());
         match self.text_style {
             TextStyle::Ansi if !text.is_empty() => self.write(&format!("\x1b[2m{text}\x1b[0m")),
             TextStyle::Plain | TextStyle::Ansi => self.write(&text),
@@ -131,16 +131,15 @@ impl Console {
     }
 
     /// Prints the text of a message.
-    pub fn print_message(&mut self, content: &str, content_type: &str) -> Result<(), CliError> {
-        let text = match content_type {
-            "text/html" => markdown::html_to_terminal(content),
-            _ => markdown::to_terminal(content, self.text_style),
-        };
+    pub fn print_message(&mut self, text: &str, content_type: &str) -> Result<(), CliError> {
+        let text = content::to_terminal(text, parse_content_type(content_type), self.text_style);
         self.write(&text)
     }
 
     pub fn print_table(&mut self, table: TextTable) -> Result<(), CliError> {
-        let text = table.into_text(self.text_style, self.width);
+        // Without a width, no line is wrapped or truncated.
+        let width = self.width.filter(|&columns| columns > 0);
+        let text = table.into_text(self.text_style, width);
         self.write(&text)
     }
 
@@ -148,14 +147,14 @@ impl Console {
     pub fn print_json(&mut self, document: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string_pretty(document)
             .map_err(|error| CliError::Output(error.into()))?;
-        self.write(&escape_controls(&text))
+        self.write(&escape_block(&text))
     }
 
     /// Prints a JSON document on one line.
     pub fn print_json_line(&mut self, document: &impl Serialize) -> Result<(), CliError> {
         let text =
             serde_json::to_string(document).map_err(|error| CliError::Output(error.into()))?;
-        self.write(&escape_controls(&text))
+        self.write(&escape_block(&text))
     }
 
     /// Prints text unchanged. For text that this program generated itself.
@@ -170,21 +169,9 @@ impl Console {
     }
 }
 
-/// Escapes C1 control characters and direction overrides, which JSON permits in strings and a
-/// terminal would interpret.
-fn escape_controls(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c == '\n' || visible_line(c.encode_utf8(&mut [0; 4])).starts_with(c) {
-            text.push(c);
-            continue;
-        }
-        for unit in c.encode_utf16(&mut [0; 2]) {
-            // Writing to a `String` cannot fail.
-            let _ = write!(text, "\\u{unit:04x}");
-        }
-    }
-    text
+/// Returns the content type of a message. A type that a later version may add is plain text.
+pub fn parse_content_type(content_type: &str) -> ContentType {
+    ContentType::parse(content_type).unwrap_or(ContentType::Plain)
 }
 
 /// Table with a header.
@@ -216,10 +203,10 @@ impl TextTable {
     }
 
     /// Truncates rows to one line instead of wrapping them when the terminal is too narrow, and
-    /// limits the width of column `narrow`.
+    /// limits the width of `narrow_column`.
     #[must_use]
-    pub fn truncate_rows(mut self, narrow: usize) -> Self {
-        self.constrain(narrow, NARROW);
+    pub fn with_single_line_rows(mut self, narrow_column: usize) -> Self {
+        self.constrain(narrow_column, NARROW);
         self.truncates_rows = true;
         self
     }
@@ -317,7 +304,7 @@ mod tests {
     fn table() -> TextTable {
         let mut table = TextTable::new(&["ID", "CONTACT", "TEXT"])
             .without_wrapping(&[0])
-            .truncate_rows(1);
+            .with_single_line_rows(1);
         table.add_row(vec![
             cell("CON-1"),
             cell("Bolt\u{1b}[2J"),
@@ -360,16 +347,5 @@ CON-22  Cargo     short";
             "{text:?}"
         );
         assert!(!text.contains("\u{1b}[2J"));
-    }
-
-    #[test]
-    fn json_controls_are_escaped() {
-        let text =
-            escape_controls(&serde_json::to_string("a\u{9b}31m\u{202e}é\u{e0001}\n").unwrap());
-        assert_eq!(text, "\"a\\u009b31m\\u202eé\\udb40\\udc01\\n\"");
-        assert_eq!(
-            serde_json::from_str::<String>(&text).unwrap(),
-            "a\u{9b}31m\u{202e}é\u{e0001}\n"
-        );
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::api::problem::{Problem, ProblemCode};
 use sealpost_node_core::text::visible_line;
-use sealpost_service::config::ConfigError;
+use sealpost_service::{config::ConfigError, escape::escape_block};
 use serde::Serialize;
 use std::{borrow::Cow, io, process::ExitCode};
 
@@ -123,7 +123,7 @@ impl CliError {
                     detail: message,
                     next: self.next(),
                 };
-                writeln!(out, "{}", serde_json::to_string(&document)?)
+                writeln!(out, "{}", escape_block(&serde_json::to_string(&document)?))
             }
             _ => writeln!(
                 out,
@@ -146,13 +146,22 @@ mod tests {
     }
 
     #[test]
-    fn error_ends_with_the_next_step() {
-        let error = CliError::problem(ProblemCode::NotFound, "no message \u{1b}[31mCMG-1");
+    fn errors_are_escaped_and_end_with_the_next_step() {
+        let detail = "no message \u{1b}[31mCMG-1\u{9b}2J\u{202e}";
+        let error = CliError::problem(ProblemCode::NotFound, detail);
         let next = ProblemCode::NotFound.next();
-        let text = format!("error: no message ␛[31mCMG-1\nnext:  {next}\n");
+        let text = format!("error: no message ␛[31mCMG-1\u{fffd}2J\u{fffd}\nnext:  {next}\n");
         assert_eq!(write_to_string(&error, false), text);
-        let json: serde_json::Value = serde_json::from_str(&write_to_string(&error, true)).unwrap();
-        assert_eq!(json["code"], "not_found");
+        let written = write_to_string(&error, true);
+        assert!(
+            !written.contains(['\u{1b}', '\u{9b}', '\u{202e}']),
+            "{written}"
+        );
+        let json: serde_json::Value = serde_json::from_str(&written).unwrap();
+        assert_eq!(
+            (&json["code"], &json["detail"]),
+            (&"not_found".into(), &detail.into())
+        );
     }
 
     #[test]

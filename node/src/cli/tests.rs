@@ -111,7 +111,7 @@ Sent     2026-11-20 14:02:00 UTC (3 min ago)
 
 # Hi
 
-␛]0;owned␇ ␛[2J bank <https://evil.example>
+␛]0;owned␇ &#27;[2J bank <https://evil.example>
 
 From     Acme
 
@@ -229,21 +229,29 @@ async fn unknown_message_is_reported() {
 #[tokio::test]
 async fn stopped_daemon_error_names_the_start_command() {
     let daemon = FakeDaemon::start(Script::default()).await;
-    // Bound but not listening, so that no other process takes the port.
-    let unused = tokio::net::TcpSocket::new_v4().unwrap();
-    unused.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = unused.local_addr().unwrap().to_string();
-    std::fs::write(
-        daemon.data.path().join(crate::daemon::ADDRESS_FILE),
-        address,
-    )
-    .unwrap();
+    std::fs::remove_file(daemon.data.path().join(crate::daemon::SOCKET_FILE)).unwrap();
     let (_, outcome) = daemon.run(&["inbox"]).await;
     let error = outcome.unwrap_err();
     assert_eq!(error.code(), "daemon_unreachable");
     assert!(
         error.next().starts_with("start it: sealpost --data ") && error.next().ends_with(" serve")
     );
+}
+
+#[tokio::test]
+async fn terminal_without_width_cuts_nothing() {
+    let name = "A name that is much longer than a column of a narrow terminal";
+    let daemon = FakeDaemon::start(Script {
+        connections: vec![connection("CON-1111-2222-3333", name, "accepted", "out")],
+        messages: vec![incoming(1, name, "Hello")],
+        ..Script::default()
+    })
+    .await;
+    for command in ["connections", "inbox"] {
+        let (text, outcome) = daemon.run_with_width(&[command], 0).await;
+        outcome.unwrap();
+        assert!(text.contains(name), "{text}");
+    }
 }
 
 #[tokio::test]

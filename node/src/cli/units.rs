@@ -3,7 +3,9 @@
 use crate::api::iso::Iso;
 use sealpost_proto::Timestamp;
 use sealpost_service::units::format_duration;
-pub use sealpost_service::units::{format_count, format_size, parse_duration, shell_quote};
+pub use sealpost_service::units::{
+    format_count, format_size, format_unequal, parse_duration, shell_quote,
+};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -68,11 +68,8 @@ impl LocalFile {
             .iter()
             .fold(0_u64, |sum, file| sum.saturating_add(file.version.bytes));
         if total > MESSAGE_FILES_BYTES_MAX {
-            let limit = units::format_size(MESSAGE_FILES_BYTES_MAX);
-            let detail = format!(
-                "the files have {} in total; the limit is {limit}",
-                units::format_size(total)
-            );
+            let (total, limit) = units::format_unequal(total, MESSAGE_FILES_BYTES_MAX);
+            let detail = format!("the files have {total} in total; the limit is {limit}");
             return Err(CliError::problem(ProblemCode::FilesTooLarge, detail));
         }
         Ok(files)
@@ -99,10 +96,7 @@ impl LocalFile {
         }
         let version = FileVersion::from_metadata(&metadata);
         if version.bytes > FILE_BYTES_MAX {
-            let (size, limit) = (
-                units::format_size(version.bytes),
-                units::format_size(FILE_BYTES_MAX),
-            );
+            let (size, limit) = units::format_unequal(version.bytes, FILE_BYTES_MAX);
             let detail = format!("{} has {size}; the limit is {limit}", path.display());
             return Err(CliError::problem(ProblemCode::FileTooLarge, detail));
         }

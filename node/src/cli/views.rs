@@ -1,7 +1,9 @@
 //! Tables and texts that several commands print.
 
 use super::{
-    console::{Console, StatusColor, TextTable, cell, number_cell, status_cell},
+    console::{
+        Console, StatusColor, TextTable, cell, number_cell, parse_content_type, status_cell,
+    },
     units,
 };
 use crate::api::{
@@ -9,22 +11,25 @@ use crate::api::{
     model::{Attachment, AttachmentStatus, Delivery, Message},
 };
 use comfy_table::Cell;
-use sealpost_node_core::{markdown, text::visible_line};
-use sealpost_proto::{DeliveryStatus, Timestamp};
+use sealpost_node_core::{content, text::visible_line};
+use sealpost_proto::{DeliveryStatus, Timestamp, limits::PAGE_ITEMS_MAX};
 
 /// Maximum length of a message preview, in characters.
 const PREVIEW_LENGTH_MAX: usize = 100;
 
+/// Says that a list has more rows than the limit.
+pub(super) fn truncation_notice(limit: u32) -> String {
+    if limit < PAGE_ITEMS_MAX {
+        format!("Only the newest {limit} are shown. Show more with: --limit {PAGE_ITEMS_MAX}")
+    } else {
+        format!("Only the newest {limit} are shown.")
+    }
+}
+
 /// Returns the beginning of a message on one line.
 pub(super) fn message_preview(message: &Message) -> String {
-    let text = match message.content_type.as_str() {
-        "text/html" => markdown::html_to_terminal(&message.content).replace('\n', " "),
-        _ => markdown::to_plain_text(&message.content),
-    };
-    match text.char_indices().nth(PREVIEW_LENGTH_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    let content_type = parse_content_type(&message.content_type);
+    content::to_line(&message.content, content_type, PREVIEW_LENGTH_MAX)
 }
 
 /// Summarises files as `2 files, 20.1 MB`; empty if there are none.

@@ -61,7 +61,7 @@ impl Database {
     }
 
     /// Runs a change and notifies the subscribers of events, but wakes no task. A task uses it for
-    /// changes of its own round, which would otherwise wake it again and again.
+    /// its own changes, which would otherwise wake it again and again.
     pub(crate) async fn write_without_wake_up<T, F>(&self, job: F) -> Result<T, Fault>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,

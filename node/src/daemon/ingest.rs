@@ -3,17 +3,17 @@
 use super::{
     Database, HomeRelay,
     retry::wait_after,
-    worker::{Next, Round, Worker},
+    worker::{NextRun, PeriodicTask, Worker},
 };
 use crate::{fault::Fault, identity::NodeIdentity, inbox, store::Tx};
 use sealpost_proto::{
-    limits,
-    wire::{DeliveryBatch, DeliveryOutcome, DeliveryResult, DeliveryResults},
+    BatchSize, limits,
+    wire::{DeliveryBatch, DeliveryOutcome, DeliveryResult, DeliveryResults, WebhookState},
 };
-use sealpost_relay_client::ClientError;
+use sealpost_relay_client::{ClientError, PulledBatch};
 use std::{sync::Arc, time::Duration};
 
-/// Time after which the relay should deliver again what this node cannot store.
+/// Time after which the relay is asked to redeliver what this node cannot store.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Ingests the items of a batch independently of each other and returns their outcomes.
@@ -50,7 +50,7 @@ pub fn ingest_all(
     Ok(results)
 }
 
-/// What the ingestion of deliveries needs.
+/// Receiver of delivery batches, for the pull task and the webhook.
 #[derive(Clone)]
 pub(crate) struct Ingest {
     pub(super) database: Database,
@@ -62,7 +62,7 @@ impl Ingest {
     /// Ingests one batch in one commit and returns the outcome of each item. If the batch cannot be
     /// stored now, the outcomes ask the relay to deliver it again.
     pub(crate) async fn ingest(&self, batch: DeliveryBatch) -> DeliveryResults {
-        let lease = batch.lease;
+        let fence = batch.fence;
         let ids: Vec<_> = batch
             .deliveries
             .iter()
@@ -84,64 +84,84 @@ impl Ingest {
             };
             ids.into_iter().map(result).collect()
         });
-        DeliveryResults { lease, results }
+        DeliveryResults { fence, results }
     }
 }
 
-/// Pulls until shutdown: continuously when the node has no webhook, otherwise at start and every 15
-/// minutes.
+/// Pulls until shutdown. The relay holds the pulls of a node whose webhook it does not call until
+/// something arrives. A node whose webhook is called pulls every minute, which also tells it whether
+/// that is still so.
 pub(super) async fn pull(ingest: Ingest, has_webhook: bool, worker: Worker) {
+    let relay = Arc::clone(&ingest.relay);
     let task = Pull {
         ingest,
         has_webhook,
+        size: BatchSize::FIRST,
         failures: 0,
     };
-    // No change wakes this task: the relay holds a pull until something arrives.
-    worker.run_timed(task).await;
+    worker.run(relay.pull_wake_up(), task).await;
 }
 
 struct Pull {
     ingest: Ingest,
     has_webhook: bool,
+    /// Size of the next pull, which adapts to the line.
+    size: BatchSize,
     /// Failed requests in a row.
     failures: u32,
 }
 
-impl Round for Pull {
+impl PeriodicTask for Pull {
     const ACTION: &'static str = "pull deliveries";
     const FAULT_RETRY_DELAY: Duration = RETRY_DELAY;
 
-    async fn run(&mut self) -> Result<Next, Fault> {
+    async fn run_once(&mut self) -> Result<NextRun, Fault> {
         match self.pull_once().await {
-            Ok(has_more) => {
+            Ok(has_items) => {
                 self.failures = 0;
-                if self.has_webhook && !has_more {
-                    Ok(Next::Pause(limits::WEBHOOK_NODE_PULL_INTERVAL))
-                } else {
-                    Ok(Next::Continue)
+                if has_items || self.waits_for_items() {
+                    return Ok(NextRun::Continue);
                 }
+                let now = self.ingest.database.now();
+                let next_at = now.plus(limits::WEBHOOK_NODE_PULL_INTERVAL);
+                Ok(NextRun::Idle(Some(next_at)))
             }
             Err(error) => {
+                if matches!(error, ClientError::Unreachable { .. }) {
+                    self.size.halve(self.size.bytes());
+                }
                 self.ingest.relay.record_failure(&error).await;
                 let wait = wait_after(&error, self.failures);
                 self.failures += 1;
-                Ok(Next::Pause(wait))
+                Ok(NextRun::Pause(wait))
             }
         }
     }
 }
 
 impl Pull {
-    /// Pulls once and returns whether there may be more.
-    async fn pull_once(&self) -> Result<bool, ClientError> {
-        let wait = if self.has_webhook {
-            Duration::ZERO
-        } else {
+    /// Returns whether the relay holds a pull until something arrives, because it does not call a
+    /// webhook.
+    fn waits_for_items(&self) -> bool {
+        let state = self.ingest.relay.client.webhook_state();
+        !self.has_webhook || state.is_some_and(|state| state != WebhookState::Active)
+    }
+
+    /// Pulls once and returns whether something arrived.
+    async fn pull_once(&mut self) -> Result<bool, ClientError> {
+        let wait = if self.waits_for_items() {
             limits::PULL_WAIT_MAX
+        } else {
+            Duration::ZERO
         };
         let relay = &self.ingest.relay;
-        let batch = relay.client.pull(wait).await?;
+        let PulledBatch { batch, elapsed } = relay.client.pull(wait, self.size.bytes()).await?;
         relay.record_response().await;
+        if self.has_webhook {
+            relay.record_webhook_state().await;
+        }
+        let now = self.ingest.database.now();
+        self.size.record_success(now, batch_bytes(&batch), elapsed);
         if batch.deliveries.is_empty() && batch.events.is_empty() {
             return Ok(false);
         }
@@ -151,8 +171,14 @@ impl Pull {
     }
 }
 
-/// Runs a job for one item in a savepoint of its own, so that a damaged row of ours delays that item
-/// only. A full disk delays all items.
+/// Returns the size that counts towards the limit of a batch.
+fn batch_bytes(batch: &DeliveryBatch) -> usize {
+    let envelopes = batch.deliveries.iter().map(|item| item.bytes.0.len());
+    envelopes.sum::<usize>() + batch.events.len() * limits::DELIVERY_EVENT_BYTES
+}
+
+/// Runs a job for one item in a savepoint of its own, so that a damaged row of ours delays only
+/// that item. A full disk delays all items.
 fn in_savepoint<T>(
     tx: &mut Tx<'_>,
     job: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault>,
@@ -176,7 +202,10 @@ fn in_savepoint<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{TestNode, connect_nodes, to_batch};
+    use crate::{
+        daemon::scripted_relay::{NOW, ScriptedRelay},
+        testing::{TestNode, connect_nodes, to_batch},
+    };
     use sealpost_node_core::model::ConnectionId;
     use sealpost_proto::wire::SubmittedEnvelope;
 
@@ -247,5 +276,56 @@ mod tests {
             [DeliveryOutcome::Stored, DeliveryOutcome::Stored]
         );
         assert_eq!(bolt.received_texts(), ["short", &long]);
+    }
+
+    fn pull_task(relay: &ScriptedRelay, has_webhook: bool) -> Pull {
+        Pull {
+            ingest: relay.node.ingest(),
+            has_webhook,
+            size: BatchSize::FIRST,
+            failures: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn node_polls_while_its_webhook_is_not_called() {
+        let relay = ScriptedRelay::start().await;
+        let mut pull = pull_task(&relay, true);
+        let next_at = NOW.plus(limits::WEBHOOK_NODE_PULL_INTERVAL);
+        assert_eq!(
+            pull.run_once().await.unwrap(),
+            NextRun::Idle(Some(next_at)),
+            "its webhook is called"
+        );
+        for state in [WebhookState::Off, WebhookState::Unverified] {
+            relay.script().webhook = state;
+            assert_eq!(pull.run_once().await.unwrap(), NextRun::Continue);
+            assert_eq!(pull.run_once().await.unwrap(), NextRun::Continue);
+            assert!(relay.last_request().contains("?wait=25&"));
+            assert_eq!(relay.node.relay.health().webhook.state, Some(state));
+        }
+        relay.script().webhook = WebhookState::Active;
+        assert_eq!(pull.run_once().await.unwrap(), NextRun::Idle(Some(next_at)));
+        pull.run_once().await.unwrap();
+        assert!(relay.last_request().contains("?wait=0&"));
+    }
+
+    #[tokio::test]
+    async fn pulls_adapt_to_the_line() {
+        let relay = ScriptedRelay::start().await;
+        let mut pull = pull_task(&relay, false);
+        relay.script().cuts_pulls = true;
+        for halvings in 1..=3 {
+            assert!(matches!(pull.run_once().await.unwrap(), NextRun::Pause(_)));
+            assert_eq!(pull.size.bytes(), limits::BATCH_BYTES_FIRST >> halvings);
+        }
+        relay.script().cuts_pulls = false;
+        pull.run_once().await.unwrap();
+        let stated = "GET /v1/deliveries?wait=25&bytes=16384&within=49";
+        assert_eq!(relay.last_request(), stated);
+        assert_eq!(pull.size.bytes(), 16_384, "an empty batch shows nothing");
+        relay.script().envelope_bytes = Some(16_384);
+        pull.run_once().await.unwrap();
+        assert_eq!(pull.size.bytes(), 32_768, "a full batch arrived quickly");
     }
 }

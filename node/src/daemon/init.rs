@@ -6,11 +6,10 @@ use crate::{hex, store::settings};
 use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
 use sealpost_e2ee::Identity;
-use sealpost_proto::{Origin, wire::DeliveryMode};
+use sealpost_proto::{Origin, WebhookUrl, wire::DeliveryMode};
 use sealpost_service::{Clock as _, DataDir, SystemClock};
 use serde::Serialize;
 use std::{net::SocketAddr, path::PathBuf};
-use url::Url;
 use zeroize::Zeroizing;
 
 /// Options of a new node.
@@ -22,7 +21,7 @@ pub(crate) struct NewNode {
     /// Home relay.
     pub(crate) relay: Origin,
     /// URL at which the relay calls this node; without it the node polls the relay.
-    pub(crate) webhook_url: Option<Url>,
+    pub(crate) webhook_url: Option<WebhookUrl>,
     /// Address on which the node accepts the relay's calls.
     pub(crate) webhook_listen: Option<SocketAddr>,
     /// Registration token from the relay's operator.

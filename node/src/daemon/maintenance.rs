@@ -2,7 +2,7 @@
 
 use super::{
     Database,
-    worker::{Next, Round, Worker},
+    worker::{NextRun, PeriodicTask, Worker},
 };
 use crate::{
     fault::Fault,
@@ -10,9 +10,9 @@ use crate::{
     identity::NodeIdentity,
     pairing,
     store::{
-        Tx, deliveries, events,
+        Tx, deduplication, deliveries, events,
         files::{self, StoredFile},
-        opened, requests,
+        requests,
     },
 };
 use sealpost_proto::limits;
@@ -26,7 +26,7 @@ pub fn maintain(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<Vec<StoredFi
     pairing::maintain_connections(tx, identity)?;
     deliveries::fail_unconfirmed(tx, tx.now.minus(limits::UNCONFIRMED_AFTER))?;
     files::maintain_blobs(tx)?;
-    opened::delete_old(tx)?;
+    deduplication::delete_old(tx)?;
     requests::delete_old(tx)?;
     events::delete_old(tx)?;
     let abandoned = files::find_abandoned(tx, tx.now.minus(limits::STAGED_FILE_RETENTION))?;
@@ -57,11 +57,11 @@ struct Maintenance {
     identity: Arc<NodeIdentity>,
 }
 
-impl Round for Maintenance {
+impl PeriodicTask for Maintenance {
     const ACTION: &'static str = "run maintenance";
     const FAULT_RETRY_DELAY: Duration = INTERVAL;
 
-    async fn run(&mut self) -> Result<Next, Fault> {
+    async fn run_once(&mut self) -> Result<NextRun, Fault> {
         let identity = Arc::clone(&self.identity);
         let deleted = self
             .database
@@ -70,6 +70,6 @@ impl Round for Maintenance {
         for file in deleted {
             self.files.remove(file.disk_file).await;
         }
-        Ok(Next::Pause(INTERVAL))
+        Ok(NextRun::Pause(INTERVAL))
     }
 }

@@ -1,9 +1,9 @@
-//! Runs relay jobs: the relay calls that a change made necessary.
+//! Runs relay jobs: the requests to the relay that a change requires.
 
 use super::{
     Database, HomeRelay,
     retry::wait_after,
-    worker::{Next, Round, Worker},
+    worker::{NextRun, PeriodicTask, Worker},
 };
 use crate::{
     fault::Fault,
@@ -23,8 +23,8 @@ use sealpost_relay_client::ClientError;
 use sealpost_sqlite::Damaged;
 use std::{sync::Arc, time::Duration};
 
-/// Maximum number of jobs in one round.
-const ROUND_JOBS_MAX: i64 = 32;
+/// Maximum number of jobs in one run.
+const JOBS_PER_RUN_MAX: i64 = 32;
 
 /// Runs relay jobs until shutdown.
 pub(super) async fn run(
@@ -65,14 +65,14 @@ impl From<Fault> for JobError {
     }
 }
 
-impl Round for RelayJobs {
+impl PeriodicTask for RelayJobs {
     const ACTION: &'static str = "run relay jobs";
     const FAULT_RETRY_DELAY: Duration = limits::BACKOFF_FIRST;
 
-    async fn run(&mut self) -> Result<Next, Fault> {
+    async fn run_once(&mut self) -> Result<NextRun, Fault> {
         let due = self
             .database
-            .read(|tx| relay_jobs::load_due(tx, ROUND_JOBS_MAX))
+            .read(|tx| relay_jobs::load_due(tx, JOBS_PER_RUN_MAX))
             .await?;
         if due.is_empty() {
             let next = self
@@ -80,7 +80,7 @@ impl Round for RelayJobs {
                 .read(|tx| relay_jobs::find_next_due(tx))
                 .await?;
             let now = self.database.now();
-            return Ok(Next::Idle(next.filter(|at| *at > now)));
+            return Ok(NextRun::Idle(next.filter(|at| *at > now)));
         }
         for job in due {
             let (id, attempt, kind) = (job.id, job.attempt, job.kind);
@@ -102,7 +102,7 @@ impl Round for RelayJobs {
                 Err(JobError::Relay(error)) => self.postpone(id, attempt, &error).await?,
             }
         }
-        Ok(Next::Continue)
+        Ok(NextRun::Continue)
     }
 }
 
@@ -127,8 +127,15 @@ impl RelayJobs {
             JobKind::OpenMailbox => {
                 let key = <[u8; 32]>::try_from(job.payload.as_slice())
                     .map_err(|_| Fault::Damaged(Damaged::new("relay_jobs", "payload")))?;
+                // Everybody who has an invite can post into its mailbox, and only the relay can
+                // tell senders apart.
+                let sender_envelopes_max = match job.subject {
+                    JobSubject::Invite(_) => Some(limits::INVITE_ENVELOPES_PER_SENDER_MAX),
+                    JobSubject::Connection(_) => None,
+                };
                 let open = OpenMailbox {
                     send_keys: vec![SendKey::from_bytes(key)],
+                    sender_envelopes_max,
                 };
                 client.open_mailbox(job.mailbox, &open).await?;
             }

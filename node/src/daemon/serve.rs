@@ -1,9 +1,9 @@
-//! `sealpost serve`: opens the data directory, assembles the parts of the node, and runs the tasks
-//! until Ctrl-C.
+//! `sealpost serve`: opens the data directory, assembles the components of the node, and runs the
+//! tasks until Ctrl-C or SIGTERM.
 
 use super::{
-    Database, HomeRelay, Ingest, NodeParts, RunInfo, ingest, maintenance,
-    registration::{activate_webhook, register},
+    Database, HomeRelay, Ingest, NodeComponents, RunInfo, ingest, maintenance,
+    registration::{keep_registered, keep_webhook_active},
     relay_jobs, submission,
     transfer::{self, EarlyUploads},
     vault,
@@ -13,7 +13,7 @@ use crate::{
     files::Files,
     identity::NodeIdentity,
     store::{
-        MIGRATIONS, OPTIONS, Store, events, files,
+        MIGRATIONS, OPTIONS, Store, Tx, events, files,
         settings::{self, Settings},
     },
 };
@@ -21,12 +21,12 @@ use anyhow::{Context as _, bail};
 use axum::Router;
 use ed25519_dalek::SigningKey;
 use sealpost_e2ee::vault::DataKey;
-use sealpost_proto::{WebhookSecret, b64, limits, wire::DeliveryMode};
+use sealpost_proto::{b64, limits, wire::DeliveryMode};
 use sealpost_relay_client::{RelayClient, build_http_client};
 use sealpost_service::{
-    DataDir, SharedClock, Shutdown, SystemClock,
-    http::{self, ListenerLimits},
-    logs, supervisor,
+    Clock as _, DataDir, SharedClock, Shutdown, SystemClock,
+    http::{self, Endpoint, ListenerLimits, SocketAccess},
+    logs, read_ca_file, supervisor,
 };
 use sealpost_sqlite::OpenError;
 use std::{net::SocketAddr, path::Path, sync::Arc};
@@ -34,9 +34,11 @@ use tokio::{net::TcpListener, task::JoinSet};
 use zeroize::Zeroizing;
 
 /// Name of the file that holds the address of the local API, as `host:port`.
-pub(crate) const ADDRESS_FILE: &str = "api-address";
+const ADDRESS_FILE: &str = "api-address";
 /// Name of the file that holds the token of the local API, mode 0600.
 pub(crate) const TOKEN_FILE: &str = "api-token";
+/// Name of the Unix socket of the local API, mode 0600.
+pub(crate) const SOCKET_FILE: &str = "api.sock";
 
 const DATABASE_FILE: &str = "node.db";
 const FILES_DIR: &str = "files";
@@ -45,10 +47,16 @@ const FILES_DIR: &str = "files";
 /// [`serve`] passes them in.
 #[derive(Clone, Copy)]
 pub(crate) struct Routers {
-    /// Builds the router of the local API from the parts of the node and the API's token.
-    pub(crate) local_api: fn(NodeParts, &str) -> Router,
+    /// Builds the routers of the local API from the components of the node and the API's token.
+    pub(crate) local_api: fn(NodeComponents, &str) -> LocalApiRouters,
     /// Builds the router of the webhook that the relay calls.
-    pub(crate) webhook: fn(Ingest, WebhookSecret) -> Router,
+    pub(crate) webhook: WebhookRouter,
+}
+
+/// Routers of the local API, which differ in their checks of `Host`.
+pub(crate) struct LocalApiRouters {
+    pub(crate) tcp: Router,
+    pub(crate) unix_socket: Router,
 }
 
 /// Runs the node until Ctrl-C or SIGTERM.
@@ -56,7 +64,12 @@ pub(crate) struct Routers {
 /// # Errors
 /// The directory has no node or is in use, its database is newer than this program, or an address
 /// is taken.
-pub(crate) async fn serve(data: &Path, config: Config, routers: Routers) -> anyhow::Result<()> {
+pub(crate) async fn serve(
+    data: &Path,
+    config: Config,
+    registration_token: Option<Zeroizing<String>>,
+    routers: Routers,
+) -> anyhow::Result<()> {
     if !data.is_dir() {
         bail!(
             "there is no node in {}; create one with `sealpost init`",
@@ -67,12 +80,16 @@ pub(crate) async fn serve(data: &Path, config: Config, routers: Routers) -> anyh
     let data_key = vault::open(&directory)?;
     logs::init(config.log.format, &config.log.filter)?;
     let store = open_store(&directory, data_key)?;
+    if let Some(token) = registration_token {
+        let stored = move |tx: &mut Tx<'_>| settings::set_registration_token(tx, &token);
+        store.write(SystemClock.now(), stored).await?;
+    }
     let bound = open(store, &directory, &config, Shutdown::on_signals()?).await?;
-    let database = bound.parts.database.clone();
+    let database = bound.components.database.clone();
     let known = |file| database.read(move |tx| files::has_disk_file(tx, file));
-    bound.parts.files.remove_leftovers(known).await?;
-    let NodeIdentity { name, relay, .. } = &*bound.parts.identity;
-    let address = bound.parts.run_info.address;
+    bound.components.files.remove_leftovers(known).await?;
+    let NodeIdentity { name, relay, .. } = &*bound.components.identity;
+    let address = bound.components.run_info.address;
     tracing::info!(name, %address, %relay, "the node is running");
     let ready = format!("{name} at {relay}");
     let tasks = run(bound, routers);
@@ -100,9 +117,10 @@ pub(super) fn open_store(directory: &DataDir, data_key: DataKey) -> Result<Store
 
 /// Node with open listeners whose tasks have not started.
 struct BoundNode {
-    parts: NodeParts,
+    components: NodeComponents,
     settings: Settings,
     api_listener: TcpListener,
+    api_socket: Endpoint,
     api_token: Zeroizing<String>,
     webhook_listener: Option<TcpListener>,
 }
@@ -116,7 +134,7 @@ async fn open(
     let clock: SharedClock = Arc::new(SystemClock);
     let (settings, latest_event) = store
         .write(clock.now(), |tx| {
-            settings::increment_generation(tx)?;
+            settings::increment_start_count(tx)?;
             Ok((settings::load(tx)?, events::find_latest_id(tx)?))
         })
         .await?;
@@ -126,6 +144,7 @@ async fn open(
     let api_listener = listen(settings.listen).await?;
     let address = api_listener.local_addr()?;
     let api_token = write_api_access(directory, address)?;
+    let api_socket = Endpoint::unix(&directory.join(SOCKET_FILE), SocketAccess::Owner)?;
     let (webhook_listener, webhook_url) = match (&settings.delivery, settings.webhook_listen) {
         (DeliveryMode::Webhook { url }, Some(address)) => {
             (Some(listen(address).await?), Some(url.clone()))
@@ -133,18 +152,17 @@ async fn open(
         _ => (None, None),
     };
     let database = Database::new(store, Arc::clone(&clock), latest_event);
-    let client = create_relay_client(&settings, &clock)?;
+    let client = create_relay_client(&settings, config, &clock)?;
     let relay = HomeRelay::new(client, identity.relay.clone(), database.clone());
     let message_files_bytes_max = config
         .files
         .message_size_max
         .bytes()
         .min(limits::MESSAGE_FILES_BYTES_MAX);
-    let parts = NodeParts {
+    let components = NodeComponents {
         identity: Arc::new(identity),
         relay: Arc::new(relay),
         files: Files::open(directory.join(FILES_DIR))
-            .await
             .context("opening the directory of sealed files")?,
         progress: Arc::default(),
         early_uploads: Arc::new(EarlyUploads::new(database.clone(), message_files_bytes_max)),
@@ -159,22 +177,31 @@ async fn open(
         shutdown,
     };
     Ok(BoundNode {
-        parts,
+        components,
         settings,
         api_listener,
+        api_socket,
         api_token,
         webhook_listener,
     })
 }
 
-fn create_relay_client(settings: &Settings, clock: &SharedClock) -> anyhow::Result<RelayClient> {
+fn create_relay_client(
+    settings: &Settings,
+    config: &Config,
+    clock: &SharedClock,
+) -> anyhow::Result<RelayClient> {
+    let authorities = match config.tls.ca_file.as_str() {
+        "" => Vec::new(),
+        path => read_ca_file(Path::new(path)).context("tls.ca_file")?,
+    };
     let seed = <[u8; 32]>::try_from(settings.account_key.as_slice())
         .context("the account key is damaged")?;
     Ok(RelayClient::new(
         settings.relay.clone(),
         SigningKey::from_bytes(&Zeroizing::new(seed)),
         Arc::clone(clock),
-        build_http_client()?,
+        build_http_client(&authorities)?,
     ))
 }
 
@@ -194,78 +221,101 @@ fn write_api_access(directory: &DataDir, address: SocketAddr) -> anyhow::Result<
     Ok(token)
 }
 
-/// Starts all tasks; those that need the relay wait for the registration, and returns a future that runs until all tasks have ended.
+/// Starts all tasks, and returns a future that runs until all of them have ended. The tasks that
+/// need the relay wait for the registration.
 fn run(bound: BoundNode, routers: Routers) -> impl Future<Output = ()> {
     let BoundNode {
-        parts,
+        components,
         settings,
         api_listener,
+        api_socket,
         api_token,
         webhook_listener,
     } = bound;
-    let shutdown = parts.shutdown.clone();
+    let shutdown = components.shutdown.clone();
     let mut tasks = JoinSet::new();
     tasks.spawn(maintenance::run(
-        parts.database.clone(),
-        parts.files.clone(),
-        Arc::clone(&parts.identity),
-        parts.worker(),
+        components.database.clone(),
+        components.files.clone(),
+        Arc::clone(&components.identity),
+        components.worker(),
     ));
     let webhook = webhook_listener.map(|listener| (listener, routers.webhook));
-    tasks.spawn(run_relay_tasks(parts.clone(), settings, webhook));
-    let router = (routers.local_api)(parts, &api_token);
-    tasks.spawn(http::serve(
-        api_listener,
-        router,
-        ListenerLimits::default(),
-        shutdown.clone(),
-    ));
+    tasks.spawn(run_relay_tasks(components.clone(), settings, webhook));
+    let api = (routers.local_api)(components, &api_token);
+    for (endpoint, router) in [
+        (Endpoint::from(api_listener), api.tcp),
+        (api_socket, api.unix_socket),
+    ] {
+        let limits = ListenerLimits::default();
+        tasks.spawn(http::serve(endpoint, router, limits, shutdown.clone()));
+    }
     wait_for_all(tasks, shutdown)
 }
 
 /// Builds the router that receives the relay's webhook calls.
-type WebhookRouter = fn(Ingest, WebhookSecret) -> Router;
+type WebhookRouter = fn(Ingest) -> Router;
 
 /// Runs the tasks that need the relay, once the account is registered. That may take until the
 /// relay is reachable.
 async fn run_relay_tasks(
-    parts: NodeParts,
+    components: NodeComponents,
     settings: Settings,
     webhook: Option<(TcpListener, WebhookRouter)>,
 ) {
-    let (database, relay) = (parts.database.clone(), Arc::clone(&parts.relay));
-    let Some(secret) = register(database, relay, &settings, &parts.worker()).await else {
-        return;
-    };
     let mut tasks = JoinSet::new();
+    tasks.spawn(keep_registered(
+        components.database.clone(),
+        Arc::clone(&components.relay),
+        Arc::clone(&components.identity),
+        settings,
+        components.worker(),
+    ));
+    tokio::select! {
+        () = components.relay.registered() => {}
+        () = components.shutdown.triggered() => return,
+    }
     let has_webhook = webhook.is_some();
     if let Some((listener, router)) = webhook {
         tasks.spawn(http::serve(
             listener,
-            router(parts.ingest(), secret),
+            router(components.ingest()),
             ListenerLimits::default(),
-            parts.shutdown.clone(),
+            components.shutdown.clone(),
         ));
-        tasks.spawn(activate_webhook(parts.relay.client.clone(), parts.worker()));
+        tasks.spawn(keep_webhook_active(
+            Arc::clone(&components.relay),
+            components.worker(),
+        ));
     }
     tasks.spawn(submission::run(
-        parts.database.clone(),
-        Arc::clone(&parts.relay),
-        Arc::clone(&parts.identity),
-        parts.worker(),
+        components.database.clone(),
+        Arc::clone(&components.relay),
+        Arc::clone(&components.identity),
+        components.worker(),
     ));
     tasks.spawn(relay_jobs::run(
-        parts.database.clone(),
-        Arc::clone(&parts.relay),
-        Arc::clone(&parts.identity),
-        parts.worker(),
+        components.database.clone(),
+        Arc::clone(&components.relay),
+        Arc::clone(&components.identity),
+        components.worker(),
     ));
-    let transfers = parts.transfers();
-    tasks.spawn(transfer::upload(Arc::clone(&transfers), parts.worker()));
-    tasks.spawn(transfer::download(Arc::clone(&transfers), parts.worker()));
-    tasks.spawn(transfer::maintain_blobs(transfers, parts.worker()));
-    tasks.spawn(ingest::pull(parts.ingest(), has_webhook, parts.worker()));
-    wait_for_all(tasks, parts.shutdown).await;
+    let transfers = components.transfers();
+    tasks.spawn(transfer::upload(
+        Arc::clone(&transfers),
+        components.worker(),
+    ));
+    tasks.spawn(transfer::download(
+        Arc::clone(&transfers),
+        components.worker(),
+    ));
+    tasks.spawn(transfer::maintain_blobs(transfers, components.worker()));
+    tasks.spawn(ingest::pull(
+        components.ingest(),
+        has_webhook,
+        components.worker(),
+    ));
+    wait_for_all(tasks, components.shutdown).await;
 }
 
 /// Waits for the end of all tasks. A panic of one of them shuts the node down.

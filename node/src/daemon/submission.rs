@@ -4,7 +4,7 @@
 use super::{
     Database, HomeRelay,
     retry::{UNREACHABLE_WAIT_MAX, wait_after},
-    worker::{Next, Round, Worker},
+    worker::{NextRun, PeriodicTask, Worker},
 };
 use crate::{fault::Fault, identity::NodeIdentity, outbox, store::outbox as rows};
 use sealpost_proto::wire::{SubmitRequest, SubmittedEnvelope};
@@ -36,11 +36,11 @@ struct Submission {
     failures: u32,
 }
 
-impl Round for Submission {
+impl PeriodicTask for Submission {
     const ACTION: &'static str = "submit messages";
     const FAULT_RETRY_DELAY: Duration = UNREACHABLE_WAIT_MAX;
 
-    async fn run(&mut self) -> Result<Next, Fault> {
+    async fn run_once(&mut self) -> Result<NextRun, Fault> {
         let identity = Arc::clone(&self.identity);
         let envelopes = self
             .database
@@ -48,7 +48,7 @@ impl Round for Submission {
             .await?;
         if envelopes.is_empty() {
             let due = self.database.read(|tx| rows::find_next_due(tx)).await?;
-            return Ok(Next::Idle(due));
+            return Ok(NextRun::Idle(due));
         }
         self.submit(envelopes).await
     }
@@ -56,7 +56,7 @@ impl Round for Submission {
 
 impl Submission {
     /// Submits envelopes and records the relay's responses.
-    async fn submit(&mut self, envelopes: Vec<SubmittedEnvelope>) -> Result<Next, Fault> {
+    async fn submit(&mut self, envelopes: Vec<SubmittedEnvelope>) -> Result<NextRun, Fault> {
         let request = SubmitRequest { envelopes };
         match self.relay.client.submit(&request).await {
             Ok(response) => {
@@ -65,7 +65,7 @@ impl Submission {
                     .write_without_wake_up(move |tx| outbox::record_results(tx, &response.results))
                     .await?;
                 self.failures = 0;
-                Ok(Next::Continue)
+                Ok(NextRun::Continue)
             }
             Err(error) => {
                 let next = self.postpone(&error).await;
@@ -77,20 +77,20 @@ impl Submission {
 
     /// Stores why messages wait, and returns when to submit them again. A wake-up ends the wait for
     /// an unreachable relay early, but not the wait that a relay asked for.
-    async fn postpone(&self, error: &ClientError) -> Next {
+    async fn postpone(&self, error: &ClientError) -> NextRun {
         let reason = self.relay.record_failure(error).await;
         let wait = wait_after(error, self.failures);
         let next_at = self.database.now().plus(wait);
-        let explained = self
+        let stored = self
             .database
             .write_without_wake_up(move |tx| outbox::record_unreachable(tx, &reason, next_at));
-        if let Err(fault) = explained.await {
+        if let Err(fault) = stored.await {
             tracing::error!(%fault, "cannot store why messages wait");
         }
         if error.retry_after().is_some() {
-            Next::Pause(wait)
+            NextRun::Pause(wait)
         } else {
-            Next::Idle(Some(next_at))
+            NextRun::Idle(Some(next_at))
         }
     }
 }

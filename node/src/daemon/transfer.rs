@@ -1,12 +1,12 @@
 //! File transfers between this node and relays, several parts at a time.
 //!
-//! [`sealpost_node_core::transfer`] decides what moves next; this module does it. After a crash or
-//! a lost connection, both directions resume: which parts exist is read from the relay and from
-//! this disk, never from memory.
+//! [`sealpost_node_core::transfer`] decides which part is transferred next; this module transfers
+//! it. After a crash or a lost connection, both directions resume: which parts exist is read from
+//! the relay and from this disk, never from memory.
 //!
-//! A file that fails with a retryable error leaves the schedule and waits in its row. Once it is
-//! due, it starts like a file that was never tried. While a file is still being sealed, its first
-//! parts can leave as an early upload; then it has no row yet.
+//! After a retryable error, a file is removed from the schedule, and its row in the database stores
+//! when to retry. Once it is due, it starts like a new file. While a file is still being sealed,
+//! its first parts can be uploaded ahead of its message ([`early`]); then it has no row yet.
 
 mod actions;
 mod active_file;
@@ -18,13 +18,13 @@ mod meter;
 mod snapshot;
 mod upload;
 
-pub(crate) use actions::{cancel, fetch};
+pub(crate) use actions::{cancel, request_download};
 pub(super) use blob_maintenance::maintain_blobs;
 pub(crate) use early::{EarlyUploads, Staging};
 
 use super::{
     Database, HomeRelay,
-    worker::{Next, Round, Worker},
+    worker::{NextRun, PeriodicTask, Worker},
 };
 use crate::{
     fault::Fault,
@@ -102,42 +102,42 @@ struct TransferTask {
     running_steps: JoinSet<FinishedStep>,
 }
 
-impl Round for TransferTask {
+impl PeriodicTask for TransferTask {
     const ACTION: &'static str = "transfer files";
     const FAULT_RETRY_DELAY: Duration = FAULT_RETRY_DELAY;
 
-    /// Brings the schedule up to date with the database, then runs steps until a file leaves the
-    /// schedule, a change wakes the task, or the next file is due.
-    async fn run(&mut self) -> Result<Next, Fault> {
+    /// Brings the schedule up to date with the database, then runs steps until a file is
+    /// removed from the schedule, a change wakes the task, or the next file is due.
+    async fn run_once(&mut self) -> Result<NextRun, Fault> {
         let due = self.refresh().await?;
         if self.files.is_empty() {
-            return Ok(Next::Idle(due));
+            return Ok(NextRun::Idle(due));
         }
         let (worker, direction) = (self.worker.clone(), self.direction);
         let wake_ups = Arc::clone(self.context.database.wake_ups());
-        // Created once, outside the loop: otherwise each finished step would restart the timer of the
-        // next due file.
+        // Created once, outside the loop: otherwise each finished step would restart the timer of
+        // the next due file.
         let mut wake_up = pin!(worker.wait(wake_ups.transfers(direction), due));
         loop {
             self.start_steps();
             let active = self.files.len();
             tokio::select! {
-                () = &mut wake_up => return Ok(Next::Continue),
+                () = &mut wake_up => return Ok(NextRun::Continue),
                 Some(finished) = self.running_steps.join_next() => if let Ok(step) = finished {
                     self.finish_step(step).await;
                 },
                 () = wake_ups.part_sealed.notified(), if direction == Direction::Out => {}
             }
             if self.files.len() < active {
-                return Ok(Next::Continue);
+                return Ok(NextRun::Continue);
             }
         }
     }
 }
 
 impl TransferTask {
-    /// Starts files that should move now and stops those that should not. Returns when the next
-    /// file will be due.
+    /// Starts transfers that are due and stops those that are no longer wanted. Returns when the
+    /// next transfer will be due.
     async fn refresh(&mut self) -> Result<Option<Timestamp>, Fault> {
         let direction = self.direction;
         let active: Vec<_> = self
@@ -171,9 +171,9 @@ impl TransferTask {
     }
 
     /// Turns an early upload into the upload of a file that a message needs. If it is already
-    /// leaving the schedule, the next refresh starts the file anew.
+    /// draining, the next refresh starts the file anew.
     fn promote_early_upload(&mut self, key: u64, row: StoredFile) {
-        let Some(present) = self.schedule.prioritize(key) else {
+        let Some(present) = self.schedule.promote(key) else {
             return;
         };
         if let Some(file) = self.files.get_mut(&key) {
@@ -268,26 +268,29 @@ impl TransferTask {
         let recorded = match outcome {
             Ok(StepOutcome::Present(parts)) => {
                 file.start_meter(parts, &self.context.progress);
-                self.schedule.prepared(key, parts);
+                self.schedule.record_prepared(key, parts);
                 Ok(())
             }
             Ok(StepOutcome::Done) => {
-                self.schedule.succeeded(key, step);
+                self.schedule.record_success(key, step);
                 file.record_progress(&self.context.database).await
             }
-            Err(error) => match (self.schedule.failed(key, step), &file.row) {
-                (true, Some(row)) => {
-                    if error.is_permanent() {
-                        self.schedule.remove(key);
+            Err(error) => {
+                let is_first_failure = self.schedule.record_failure(key, step);
+                match &file.row {
+                    Some(row) if is_first_failure => {
+                        if error.is_permanent() {
+                            self.schedule.remove(key);
+                        }
+                        error
+                            .record(&self.context.database, row, file.transferred_bytes())
+                            .await
                     }
-                    error
-                        .record(&self.context.database, row, file.transferred_bytes())
-                        .await
+                    // A failed early upload is no failure of its file, which is uploaded again once
+                    // a message needs it.
+                    Some(_) | None => Ok(()),
                 }
-                // A failed early upload is no failure of its file, which is uploaded again once a
-                // message needs it.
-                (true, None) | (false, _) => Ok(()),
-            },
+            }
         };
         if let Err(fault) = recorded {
             let file = file.row.as_ref().map(|row| row.id.to_string());

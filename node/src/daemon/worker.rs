@@ -1,4 +1,4 @@
-//! The loop that the node's tasks share: run a round, wait until there may be more to do, repeat.
+//! The loop that the node's tasks share: do what is due, wait for more work, repeat.
 
 use crate::fault::Fault;
 use sealpost_proto::Timestamp;
@@ -6,36 +6,34 @@ use sealpost_service::{SharedClock, Shutdown};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Longest wait of an idle task, so that a lost wake-up or a changed clock does little harm.
+/// Longest wait of an idle task: the longest delay that a lost wake-up or a changed clock causes.
 const IDLE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Shortest wait, so that a time in the past cannot make a task spin.
 const IDLE_WAIT_MIN: Duration = Duration::from_millis(20);
 
-/// What a task does after a round.
+/// When a task runs next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// Starts the next round at once.
+pub(super) enum NextRun {
+    /// At once.
     Continue,
-    /// Waits until a change wakes the task, or until this time.
+    /// When a change wakes the task, or at this time.
     Idle(Option<Timestamp>),
-    /// Waits for this long, whatever changes.
+    /// After this time, even if a change wakes the task.
     Pause(Duration),
-    /// Ends the task.
-    Stop,
 }
 
-/// Work of one task.
-pub(super) trait Round: Send {
+/// Task that runs again and again until shutdown.
+pub(super) trait PeriodicTask: Send {
     /// What the task does, for the log: "submit messages".
     const ACTION: &'static str;
     /// Wait after a fault, unless a change wakes the task earlier.
     const FAULT_RETRY_DELAY: Duration;
 
     /// Does what is due now. A shutdown drops the future at any point.
-    fn run(&mut self) -> impl Future<Output = Result<Next, Fault>> + Send;
+    fn run_once(&mut self) -> impl Future<Output = Result<NextRun, Fault>> + Send;
 }
 
-/// Runner of a task's rounds.
+/// Loop that runs a [`PeriodicTask`].
 #[derive(Clone)]
 pub(super) struct Worker {
     clock: SharedClock,
@@ -47,31 +45,29 @@ impl Worker {
         Self { clock, shutdown }
     }
 
-    /// Runs rounds until the last one or until shutdown, and returns the task's state.
-    pub(super) async fn run<R: Round>(&self, wake_up: &Notify, mut round: R) -> R {
+    /// Runs a task until shutdown.
+    pub(super) async fn run<T: PeriodicTask>(&self, wake_up: &Notify, mut task: T) {
         while !self.shutdown.is_triggered() {
             let next = tokio::select! {
-                next = round.run() => next,
+                next = task.run_once() => next,
                 () = self.shutdown.triggered() => break,
             };
             match next {
-                Ok(Next::Continue) => {}
-                Ok(Next::Idle(until)) => self.wait(wake_up, until).await,
-                Ok(Next::Pause(pause)) => self.pause(pause).await,
-                Ok(Next::Stop) => break,
+                Ok(NextRun::Continue) => {}
+                Ok(NextRun::Idle(until)) => self.wait(wake_up, until).await,
+                Ok(NextRun::Pause(pause)) => self.pause(pause).await,
                 Err(fault) => {
-                    tracing::error!(%fault, action = R::ACTION, "a task failed and will be retried");
-                    let retry_at = self.clock.now().plus(R::FAULT_RETRY_DELAY);
+                    tracing::error!(%fault, action = T::ACTION, "a task failed and will be retried");
+                    let retry_at = self.clock.now().plus(T::FAULT_RETRY_DELAY);
                     self.wait(wake_up, Some(retry_at)).await;
                 }
             }
         }
-        round
     }
 
-    /// Runs rounds of a task that no change wakes.
-    pub(super) async fn run_timed<R: Round>(&self, round: R) -> R {
-        self.run(&Notify::new(), round).await
+    /// Runs a task that no change wakes.
+    pub(super) async fn run_timed<T: PeriodicTask>(&self, task: T) {
+        self.run(&Notify::new(), task).await;
     }
 
     /// Waits for a wake-up, for `until` or for shutdown, whichever comes first.

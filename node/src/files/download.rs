@@ -23,7 +23,7 @@ use std::{
 const WRITE_BYTES: usize = 256 * 1024;
 
 #[derive(Debug, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum DownloadError {
     #[error("the file is not the one that its sender described")]
     NotDescribed,
     #[error("the relay responded with a part of the wrong length")]
@@ -32,14 +32,14 @@ pub enum FetchError {
     Disk(#[from] io::Error),
 }
 
-impl From<OpenError> for FetchError {
+impl From<OpenError> for DownloadError {
     fn from(_: OpenError) -> Self {
         Self::NotDescribed
     }
 }
 
 /// Blob that is being downloaded.
-pub struct BlobDownload {
+pub(crate) struct BlobDownload {
     partial_path: PathBuf,
     path: PathBuf,
     size: BlobSize,
@@ -60,7 +60,7 @@ struct Verifier {
 }
 
 /// Writer for one part of a blob.
-pub struct PartWriter {
+pub(crate) struct PartWriter {
     download: Arc<BlobDownload>,
     number: u32,
     /// From the position of the next write to the end of the part.
@@ -76,10 +76,10 @@ impl BlobDownload {
         path: PathBuf,
         key: &FileKey,
         sealed: &Sealed,
-    ) -> Result<Self, FetchError> {
+    ) -> Result<Self, DownloadError> {
         let opener = BlobOpener::new(key, sealed)?;
         let size = BlobSize::parse(sealed.ct_len, limits::BLOB_BYTES_MAX)
-            .map_err(|_| FetchError::NotDescribed)?;
+            .map_err(|_| DownloadError::NotDescribed)?;
         let file = Arc::new(open_or_create(&partial_path)?);
         let mut verifier = Verifier {
             file: Arc::clone(&file),
@@ -106,21 +106,21 @@ impl BlobDownload {
         })
     }
 
-    /// Returns the parts that need not be fetched again.
+    /// Returns the parts that need not be downloaded again.
     #[must_use]
-    pub fn present_parts(&self) -> PartSet {
+    pub(crate) fn present_parts(&self) -> PartSet {
         PartSet::before(lock(&self.verifier).verified_parts)
     }
 
     /// Creates a writer for one part.
     ///
     /// # Errors
-    /// [`FetchError::NotDescribed`] if the blob has no such part.
-    pub fn part_writer(self: Arc<Self>, number: u32) -> Result<PartWriter, FetchError> {
+    /// [`DownloadError::NotDescribed`] if the blob has no such part.
+    pub(crate) fn part_writer(self: Arc<Self>, number: u32) -> Result<PartWriter, DownloadError> {
         let remaining = self
             .size
             .part_range(number)
-            .ok_or(FetchError::NotDescribed)?;
+            .ok_or(DownloadError::NotDescribed)?;
         Ok(PartWriter {
             download: self,
             number,
@@ -131,7 +131,7 @@ impl BlobDownload {
 
     /// Records a written part and verifies the parts that are next in sequence. If another thread
     /// is verifying, that thread verifies this part too, so that no thread waits.
-    fn record_part(&self, number: u32) -> Result<(), FetchError> {
+    fn record_part(&self, number: u32) -> Result<(), DownloadError> {
         lock(&self.written).extend([number]);
         let bytes = self.size.part_bytes(number).unwrap_or_default();
         self.remove_on_sync_error(lock(&self.sync).record_write(bytes))?;
@@ -149,11 +149,11 @@ impl BlobDownload {
 
     /// Completes the download: verifies the blob, syncs it and gives it its final name. Removes a
     /// blob that is not the described one.
-    pub async fn finish(self: Arc<Self>) -> Result<(), FetchError> {
+    pub(crate) async fn finish(self: Arc<Self>) -> Result<(), DownloadError> {
         blocking(move || self.finish_blocking()).await
     }
 
-    fn finish_blocking(&self) -> Result<(), FetchError> {
+    fn finish_blocking(&self) -> Result<(), DownloadError> {
         if self.path.try_exists()? {
             return Ok(remove(&self.partial_path)?);
         }
@@ -163,7 +163,7 @@ impl BlobDownload {
             .verify_written_parts(&self.written)
             .and_then(|()| verifier.verify_end())
         {
-            if matches!(error, FetchError::NotDescribed) {
+            if matches!(error, DownloadError::NotDescribed) {
                 remove(&self.partial_path)?;
             }
             return Err(error);
@@ -177,10 +177,10 @@ impl BlobDownload {
 
 impl PartWriter {
     /// Appends bytes to the part, and writes them to disk once enough have accumulated.
-    pub async fn write(&mut self, piece: Bytes) -> Result<(), FetchError> {
+    pub(crate) async fn write(&mut self, piece: Bytes) -> Result<(), DownloadError> {
         self.buffer.extend_from_slice(&piece);
         if self.end() > self.remaining.end {
-            return Err(FetchError::PartLength);
+            return Err(DownloadError::PartLength);
         }
         if self.buffer.len() >= WRITE_BYTES {
             let (at, buffer) = (self.remaining.start, std::mem::take(&mut self.buffer));
@@ -198,9 +198,9 @@ impl PartWriter {
     }
 
     /// Completes the part, and verifies the parts that are next in sequence.
-    pub async fn finish(self) -> Result<(), FetchError> {
+    pub(crate) async fn finish(self) -> Result<(), DownloadError> {
         if self.end() != self.remaining.end {
-            return Err(FetchError::PartLength);
+            return Err(DownloadError::PartLength);
         }
         blocking(move || {
             self.download
@@ -224,9 +224,9 @@ impl Verifier {
             let before = self.opener.clone();
             match self.verify_next_part() {
                 Ok(()) => {}
-                Err(FetchError::Disk(error)) => return Err(error),
-                // A hole in the file, or a part damaged by a power failure; it is fetched again.
-                Err(FetchError::NotDescribed | FetchError::PartLength) => {
+                Err(DownloadError::Disk(error)) => return Err(error),
+                // A hole in the file, or a part damaged by a power failure; it is downloaded again.
+                Err(DownloadError::NotDescribed | DownloadError::PartLength) => {
                     self.opener = before;
                     break;
                 }
@@ -236,23 +236,23 @@ impl Verifier {
     }
 
     /// Verifies the written parts that are next in sequence.
-    fn verify_written_parts(&mut self, written: &Mutex<PartSet>) -> Result<(), FetchError> {
+    fn verify_written_parts(&mut self, written: &Mutex<PartSet>) -> Result<(), DownloadError> {
         while lock(written).contains(self.verified_parts) {
             self.verify_next_part()?;
         }
         Ok(())
     }
 
-    fn verify_end(&self) -> Result<(), FetchError> {
+    fn verify_end(&self) -> Result<(), DownloadError> {
         let _verified = self.opener.clone().finish()?;
         Ok(())
     }
 
-    fn verify_next_part(&mut self) -> Result<(), FetchError> {
+    fn verify_next_part(&mut self) -> Result<(), DownloadError> {
         let mut range = self
             .size
             .part_range(self.verified_parts)
-            .ok_or(FetchError::NotDescribed)?;
+            .ok_or(DownloadError::NotDescribed)?;
         while !range.is_empty() {
             self.chunk.resize(self.opener.next_chunk_bytes(), 0);
             self.file.read_exact_at(&mut self.chunk, range.start)?;

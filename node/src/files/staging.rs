@@ -28,7 +28,7 @@ const PERMIT_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// Memory budget for parts that were just sealed and are about to be sent.
 #[derive(Clone)]
-pub struct PartMemoryBudget(Arc<Semaphore>);
+pub(crate) struct PartMemoryBudget(Arc<Semaphore>);
 
 impl Default for PartMemoryBudget {
     fn default() -> Self {
@@ -50,13 +50,13 @@ impl PartMemoryBudget {
 }
 
 /// Sealed part in memory, with its memory permit.
-pub struct PartInMemory {
+pub(crate) struct PartInMemory {
     pub bytes: Bytes,
     _permit: OwnedSemaphorePermit,
 }
 
 /// Sealed parts of a file, available to the upload while the rest is still being sealed.
-pub struct SealedParts {
+pub(crate) struct SealedParts {
     pub file: DiskFileId,
     state: Mutex<SealedPartsState>,
     part_sealed: Arc<Notify>,
@@ -74,7 +74,7 @@ impl SealedParts {
     /// Creates the empty list for a file that is about to be sealed. Each sealed part triggers
     /// `part_sealed`. With a `budget`, some parts are also kept in memory.
     #[must_use]
-    pub fn for_new_file(
+    pub(crate) fn for_new_file(
         file: DiskFileId,
         part_sealed: Arc<Notify>,
         budget: Option<PartMemoryBudget>,
@@ -91,7 +91,7 @@ impl SealedParts {
 
     /// Creates the list for a complete file from the SHA-256 digests of its parts.
     #[must_use]
-    pub fn for_complete_file(file: DiskFileId, digests: Vec<[u8; 32]>) -> Self {
+    pub(crate) fn for_complete_file(file: DiskFileId, digests: Vec<[u8; 32]>) -> Self {
         Self {
             file,
             state: Mutex::new(SealedPartsState {
@@ -104,24 +104,24 @@ impl SealedParts {
 
     /// Returns the number of parts sealed so far.
     #[must_use]
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         u32::try_from(lock(&self.state).digests.len()).unwrap_or(u32::MAX)
     }
 
     /// Returns the SHA-256 digest of a part.
     #[must_use]
-    pub fn digest(&self, number: u32) -> Option<[u8; 32]> {
+    pub(crate) fn digest(&self, number: u32) -> Option<[u8; 32]> {
         lock(&self.state).digests.get(number as usize).copied()
     }
 
     /// Removes a part from memory and returns it. `None` if it has to be read from disk.
     #[must_use]
-    pub fn take_from_memory(&self, number: u32) -> Option<PartInMemory> {
+    pub(crate) fn take_from_memory(&self, number: u32) -> Option<PartInMemory> {
         lock(&self.state).in_memory.remove(&number)
     }
 
     /// Releases all parts in memory, because no upload is running. Later parts go to disk only.
-    pub fn release_memory(&self) {
+    pub(crate) fn release_memory(&self) {
         let mut state = lock(&self.state);
         state.in_memory.clear();
         state.budget = None;
@@ -148,7 +148,7 @@ impl SealedParts {
 }
 
 /// File that was just sealed.
-pub struct Staged {
+pub(crate) struct Staged {
     pub file: DiskFileId,
     pub file_key: FileKey,
     pub sealed: Sealed,
@@ -159,7 +159,7 @@ pub struct Staged {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum StageError {
+pub(crate) enum StageError {
     #[error("the file exceeds {limit_bytes} bytes")]
     TooLarge { limit_bytes: u64 },
     /// The client sent more or fewer bytes than it announced.

@@ -10,7 +10,7 @@ const FILE: DiskFileId = DiskFileId::from_bytes([9; 16]);
 
 async fn files() -> (tempfile::TempDir, Files) {
     let directory = tempfile::tempdir().unwrap();
-    let files = Files::open(directory.path().join("files")).await.unwrap();
+    let files = Files::open(directory.path().join("files")).unwrap();
     (directory, files)
 }
 
@@ -62,10 +62,10 @@ async fn five_parts() -> (Vec<u8>, Staged, Vec<BytesMut>) {
     (text, staged, parts)
 }
 
-async fn fetch(files: &Files, staged: &Staged) -> Arc<BlobDownload> {
+async fn open_download(files: &Files, staged: &Staged) -> Arc<BlobDownload> {
     Arc::new(
         files
-            .fetch(FILE, &staged.file_key, &staged.sealed)
+            .open_download(FILE, &staged.file_key, &staged.sealed)
             .await
             .unwrap(),
     )
@@ -75,7 +75,7 @@ async fn put(
     download: &Arc<BlobDownload>,
     parts: &[BytesMut],
     numbers: &[usize],
-) -> Result<(), FetchError> {
+) -> Result<(), DownloadError> {
     for number in numbers {
         let mut part = Arc::clone(download).part_writer(u32::try_from(*number).unwrap())?;
         for piece in parts[*number].chunks(300_000) {
@@ -193,19 +193,19 @@ async fn wrong_length_leaves_no_file() {
 async fn parts_may_arrive_in_any_order() {
     let (text, staged, parts) = five_parts().await;
     let (_directory, files) = files().await;
-    let download = fetch(&files, &staged).await;
+    let download = open_download(&files, &staged).await;
     assert!(download.present_parts().is_empty());
     put(&download, &parts, &[2, 0, 1, 4]).await.unwrap();
     assert_eq!(download.present_parts(), PartSet::before(3));
     assert!(
         matches!(
             Arc::clone(&download).finish().await,
-            Err(FetchError::NotDescribed)
+            Err(DownloadError::NotDescribed)
         ),
         "a part is missing"
     );
 
-    let download = fetch(&files, &staged).await;
+    let download = open_download(&files, &staged).await;
     put(&download, &parts, &[4, 3, 2, 1, 0]).await.unwrap();
     assert!(
         read(&files, FILE, &staged).await.is_err(),
@@ -225,22 +225,22 @@ async fn parts_may_arrive_in_any_order() {
 async fn resumed_download_reuses_valid_parts() {
     let (text, staged, parts) = five_parts().await;
     let (_directory, files) = files().await;
-    put(&fetch(&files, &staged).await, &parts, &[0, 1, 3])
+    put(&open_download(&files, &staged).await, &parts, &[0, 1, 3])
         .await
         .unwrap();
     assert_eq!(
-        fetch(&files, &staged).await.present_parts(),
+        open_download(&files, &staged).await.present_parts(),
         PartSet::before(2),
         "part 2 is a hole"
     );
-    let path = files.partial_path(FILE, FETCHING);
+    let path = files.partial_path(FILE, DOWNLOADING);
     File::options()
         .write(true)
         .open(&path)
         .unwrap()
         .write_all_at(b"torn", 3_000_000)
         .unwrap();
-    let download = fetch(&files, &staged).await;
+    let download = open_download(&files, &staged).await;
     assert_eq!(
         download.present_parts(),
         PartSet::before(1),
@@ -249,7 +249,7 @@ async fn resumed_download_reuses_valid_parts() {
     put(&download, &parts, &[1, 2, 3, 4]).await.unwrap();
     download.finish().await.unwrap();
     // As after a crash between the rename and the update of the row.
-    let again = fetch(&files, &staged).await;
+    let again = open_download(&files, &staged).await;
     assert_eq!(again.present_parts(), PartSet::before(5));
     again.finish().await.unwrap();
     assert_eq!(
@@ -289,17 +289,17 @@ async fn altered_parts_are_rejected() {
     ];
     for (what, parts) in wrong {
         let (_directory, files) = files().await;
-        let download = fetch(&files, &staged).await;
+        let download = open_download(&files, &staged).await;
         let refused = put(&download, &parts, &[0, 1, 2, 3, 4]).await;
         assert!(
             matches!(
                 refused,
-                Err(FetchError::NotDescribed | FetchError::PartLength)
+                Err(DownloadError::NotDescribed | DownloadError::PartLength)
             ),
             "{what}"
         );
         assert!(
-            matches!(download.finish().await, Err(FetchError::NotDescribed)),
+            matches!(download.finish().await, Err(DownloadError::NotDescribed)),
             "{what}"
         );
         assert!(read(&files, FILE, &staged).await.is_err(), "{what}");
@@ -315,8 +315,8 @@ async fn leftovers_without_rows_are_removed() {
         stage(&files, &[TEXT], 21).await.unwrap(),
     ];
     let write = |name| std::fs::write(files.directory.join(name), b"something").unwrap();
-    write(format!("{}.{FETCHING}", known.file));
-    write(format!("{FILE}.{FETCHING}"));
+    write(format!("{}.{DOWNLOADING}", known.file));
+    write(format!("{FILE}.{DOWNLOADING}"));
     write(format!("{}.{STAGING}", known.file));
     write("strange".to_owned());
     files

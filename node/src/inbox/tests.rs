@@ -169,3 +169,16 @@ fn unreadable_envelopes_mark_the_connection_broken() {
     assert!(pair.bolt.delivery(&waiting).healing);
     assert_eq!(pair.bolt.received_texts(), ["hello"]);
 }
+
+#[test]
+fn unknown_content_types_are_plain_text() {
+    for (received, stored) in [
+        (payload::ContentType::MARKDOWN, ContentType::Markdown),
+        (payload::ContentType::HTML, ContentType::Html),
+        (payload::ContentType::PLAIN, ContentType::Plain),
+        (payload::ContentType(3), ContentType::Plain),
+        (payload::ContentType(255), ContentType::Plain),
+    ] {
+        assert_eq!(stored_type(received), stored);
+    }
+}

@@ -14,36 +14,63 @@ fn three() -> [TestNode; 3] {
     ]
 }
 
-/// Returns the status and note that Carl sees if he uses the invite after `before` ran at Acme.
-fn refused(before: impl FnOnce(&mut TestNode, InviteId)) -> (ConnectionStatus, String) {
-    let [mut acme, _, mut carl] = three();
-    let (name, invite, prekeys) = acme.invite(true);
-    let at_carl = carl.connect(&invite, &prekeys);
-    before(&mut acme, name);
-    settle(&mut carl, &mut acme);
-    let seen = carl.connection(at_carl);
-    (seen.status, seen.note)
+/// Submits everything that `from` can send. Returns the outcomes at `to`.
+fn submit(from: &mut TestNode, to: &mut TestNode) -> Vec<DeliveryOutcome> {
+    from.run_relay_jobs();
+    let sealed = from.seal();
+    from.record_accepted(&sealed);
+    sealed.iter().map(|envelope| to.receive(envelope)).collect()
+}
+
+/// Sends a request to Acme, which must refuse it and retain nothing but a count.
+fn expect_refusal(acme: &mut TestNode, sender: &mut TestNode, invite: InviteId) {
+    let rows = "SELECT (SELECT count(*) FROM connections) + (SELECT count(*) FROM outbox)
+                + (SELECT count(*) FROM opened_digests) + (SELECT count(*) FROM received_uuids)
+                + (SELECT count(*) FROM relay_jobs) + (SELECT count(*) FROM events)";
+    acme.run_relay_jobs();
+    let before = (
+        acme.query_number(rows),
+        acme.step(|tx, _| load_invite(tx, invite)).refused_requests,
+    );
+    assert_eq!(submit(sender, acme), [DeliveryOutcome::Refused]);
+    let after = (
+        acme.query_number(rows),
+        acme.step(|tx, _| load_invite(tx, invite)).refused_requests,
+    );
+    assert_eq!(after, (before.0, before.1 + 1));
 }
 
 #[test]
-fn later_requests_are_rejected_with_a_reason() {
+fn late_requests_are_only_counted() {
     let [mut acme, mut bolt, mut carl] = three();
-    let (name, invite, prekeys) = acme.invite(true);
-    let (at_bolt, at_carl) = (
-        bolt.connect(&invite, &prekeys),
-        carl.connect(&invite, &prekeys),
-    );
+    let (id, invite, prekeys) = acme.invite(true);
+    let at_bolt = bolt.connect(&invite, &prekeys);
+    carl.connect(&invite, &prekeys);
     settle(&mut bolt, &mut acme);
     assert_eq!(
-        acme.step(|tx, _| load_invite(tx, name)).status,
+        acme.step(|tx, _| load_invite(tx, id)).status,
         InviteStatus::Used
     );
-    settle(&mut carl, &mut acme);
+    expect_refusal(&mut acme, &mut carl, id);
     assert_eq!(bolt.connection(at_bolt).status, ConnectionStatus::Accepted);
-    let late = carl.connection(at_carl);
+}
+
+#[test]
+fn newest_request_is_refused_when_many_are_pending() {
+    let mut acme = TestNode::new("Acme", 300);
+    let (id, invite, prekeys) = acme.invite(false);
+    for number in 0..limits::PENDING_REQUESTS_MAX as u64 {
+        let mut sender = TestNode::new("Sender", 1_000 + number);
+        sender.connect(&invite, &prekeys);
+        assert_eq!(submit(&mut sender, &mut acme), [DeliveryOutcome::Stored]);
+    }
+    let pending = acme.step(|tx, _| connections::find_waiting(tx, id));
+    let mut late = TestNode::new("Late", 999);
+    late.connect(&invite, &prekeys);
+    expect_refusal(&mut acme, &mut late, id);
     assert_eq!(
-        (late.status, late.note.as_str()),
-        (ConnectionStatus::Rejected, "the invite was used before")
+        acme.step(|tx, _| connections::find_waiting(tx, id)),
+        pending
     );
 }
 
@@ -83,34 +110,24 @@ fn accepting_rejects_the_other_pending_requests() {
 }
 
 #[test]
-fn revoked_invites_reject_requests() {
-    let (status, note) = refused(|acme, name| acme.step(|tx, _| revoke_invite(tx, name)));
+fn closed_invites_refuse_requests() {
+    let [mut acme, mut bolt, mut carl] = three();
+    let (revoked, invite, prekeys) = acme.invite(true);
+    bolt.connect(&invite, &prekeys);
+    acme.step(|tx, _| revoke_invite(tx, revoked));
+    expect_refusal(&mut acme, &mut bolt, revoked);
+    let (expired, invite, prekeys) = acme.invite(true);
+    carl.connect(&invite, &prekeys);
+    bolt.connect(&invite, &prekeys);
+    acme.advance(limits::INVITE_LIFETIME_DEFAULT);
+    // Before the next maintenance run.
+    expect_refusal(&mut acme, &mut carl, expired);
+    acme.step(maintain_invites);
     assert_eq!(
-        (status, note.as_str()),
-        (ConnectionStatus::Rejected, "the invite was revoked")
+        acme.step(|tx, _| load_invite(tx, expired)).status,
+        InviteStatus::Expired
     );
-}
-
-#[test]
-fn expired_invites_reject_requests() {
-    let expire = |acme: &mut TestNode, name: InviteId| {
-        acme.advance(limits::INVITE_LIFETIME_DEFAULT);
-        acme.step(maintain_invites);
-        assert_eq!(
-            acme.step(|tx, _| load_invite(tx, name)).status,
-            InviteStatus::Expired
-        );
-    };
-    let expected = (
-        ConnectionStatus::Rejected,
-        "the invite has expired".to_owned(),
-    );
-    assert_eq!(refused(expire), expected);
-    assert_eq!(
-        refused(|acme, _| acme.advance(limits::INVITE_LIFETIME_DEFAULT)),
-        expected,
-        "before the next maintenance run"
-    );
+    expect_refusal(&mut acme, &mut bolt, expired);
 }
 
 #[test]
@@ -205,8 +222,8 @@ fn messages_fail_with_an_undeliverable_accept() {
         (DeliveryStatus::Failed, Some(FailureCode::MailboxUnknown))
     );
     assert_eq!(acme.query_number("SELECT count(*) FROM outbox"), 0);
-    let draft = crate::testing::draft(at_acme, "are you there?");
-    let again = acme.commit(|tx, identity| crate::outbox::send(tx, identity, &draft, 0));
+    let outgoing = crate::testing::outgoing_message(at_acme, "are you there?");
+    let again = acme.commit(|tx, identity| crate::outbox::send(tx, identity, &outgoing, 0));
     assert!(matches!(
         again,
         Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::NotAccepted

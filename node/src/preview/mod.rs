@@ -21,7 +21,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 /// Returns whether images of a media type get a preview.
 #[must_use]
-pub fn is_supported(content_type: &str) -> bool {
+pub(crate) fn is_supported(content_type: &str) -> bool {
     matches!(content_type, "image/jpeg" | "image/png")
 }
 
@@ -31,7 +31,7 @@ pub fn is_supported(content_type: &str) -> bool {
 /// Returns `None` if the image is unsupported, invalid or too large, or if decoding takes too long.
 /// Blocks, and a decoder may panic.
 #[must_use]
-pub fn create(content_type: &str, image: impl Read) -> Option<Vec<u8>> {
+pub(crate) fn create(content_type: &str, image: impl Read) -> Option<Vec<u8>> {
     let image = DeadlineReader {
         inner: image,
         started_at: Instant::now(),
@@ -47,7 +47,7 @@ pub fn create(content_type: &str, image: impl Read) -> Option<Vec<u8>> {
 
 /// Creates a preview of a streamed image. Only one preview is created at a time, which bounds the
 /// memory.
-pub async fn create_from_stream<S>(content_type: String, image: S) -> Option<Vec<u8>>
+pub(crate) async fn create_from_stream<S>(content_type: String, image: S) -> Option<Vec<u8>>
 where
     S: Stream<Item = io::Result<Bytes>> + Send + 'static,
 {
@@ -64,7 +64,7 @@ where
 
 /// Returns the media type of a preview according to its first bytes.
 #[must_use]
-pub fn content_type(preview: &[u8]) -> Option<&'static str> {
+pub(crate) fn content_type(preview: &[u8]) -> Option<&'static str> {
     const SIGNATURES: [(&[u8], &str); 2] = [
         (b"\xff\xd8\xff", "image/jpeg"),
         (b"\x89PNG\r\n\x1a\n", "image/png"),

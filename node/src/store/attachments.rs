@@ -9,7 +9,7 @@ use crate::{
         ids,
     },
 };
-use sealpost_node_core::model::{AttachmentId, FileId, MessageKey};
+use sealpost_node_core::model::{AttachmentId, FileId, MessageRowId};
 use sealpost_sqlite::{Damaged, RowExt as _, to_integer};
 
 /// File as one message uses it.
@@ -33,7 +33,7 @@ pub(crate) fn insert_staged(tx: &mut Tx<'_>, file: FileId) -> Result<AttachmentI
 pub(crate) fn attach(
     tx: &mut Tx<'_>,
     file: FileId,
-    message: MessageKey,
+    message: MessageRowId,
     ordinal: usize,
 ) -> Result<AttachmentId, Fault> {
     let sql = "SELECT id FROM attachments WHERE file = ?1 AND message IS NULL";
@@ -72,7 +72,10 @@ pub(crate) fn load(tx: &Tx<'_>, id: AttachmentId) -> Result<Option<Attachment>, 
 }
 
 /// Returns the attachments of a message, in the order of the message.
-pub(crate) fn load_for_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<Attachment>, Fault> {
+pub(crate) fn load_for_message(
+    tx: &Tx<'_>,
+    message: MessageRowId,
+) -> Result<Vec<Attachment>, Fault> {
     let sql = format!(
         "SELECT a.id AS attachment, {} FROM attachments a JOIN files f ON f.id = a.file
          WHERE a.message = ?1 ORDER BY a.ordinal",
@@ -97,7 +100,7 @@ pub(crate) fn load_for_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<A
 /// Returns the files of a message.
 pub(super) fn find_files_for_message(
     tx: &Tx<'_>,
-    message: MessageKey,
+    message: MessageRowId,
 ) -> Result<Vec<FileId>, Fault> {
     let sql = "SELECT file FROM attachments WHERE message = ?1 ORDER BY ordinal";
     tx.query_rows(sql, &[&message.as_i64()], |row| {

@@ -22,7 +22,7 @@ pub(crate) struct Chat {
     pub active: bool,
     /// Number of the latest message; 0 if there is none.
     pub last_number: u64,
-    /// Number of incoming messages above the user's read position.
+    /// Number of incoming messages after the user's read position.
     pub unread: u64,
     pub attachments: u64,
     /// Number of messages whose delivery failed.

@@ -4,18 +4,20 @@
 use crate::{
     fault::Fault,
     store::{
-        Tx,
+        Tx, deduplication,
         events::{self, Subject},
-        ids, opened,
+        ids,
     },
 };
 use rusqlite::Row;
 use sealpost_node_core::{
     connection::{Connection, Phase, Role},
+    contact_name::comparison_key,
     model::{
         ChatId, ConnectionId, ConnectionStatus, Direction, HealthState, InviteId, InviteKey,
         Refusal, RefusalCode,
     },
+    name::visible_name,
 };
 use sealpost_proto::{MailboxId, Timestamp};
 use sealpost_sqlite::{Damaged, RowError, RowExt as _, to_integer, to_millis};
@@ -29,7 +31,7 @@ pub(crate) struct ConnectionRow {
     /// Who requested the connection.
     pub direction: Direction,
     pub status: ConnectionStatus,
-    /// Name on the peer's card.
+    /// Name on the peer's card, with everything visible.
     pub contact: String,
     /// Text that came with the request or the rejection.
     pub note: String,
@@ -76,20 +78,22 @@ pub(crate) const fn status_for_phase(phase: Phase) -> ConnectionStatus {
 pub(crate) fn insert(tx: &mut Tx<'_>, new: &NewConnection<'_>) -> Result<ConnectionId, Fault> {
     let id: ConnectionId = ids::generate(tx)?;
     let text = id.to_string();
+    let contact = visible_name(new.contact);
     let sealed = tx.seal(TABLE, text.as_bytes(), "secrets", 1, &new.secrets.encode());
     let direction = match new.secrets.role {
         Role::Inviter => Direction::In,
-        Role::Acceptor => Direction::Out,
+        Role::Invitee => Direction::Out,
     };
     tx.execute(
-        "INSERT INTO connections (id, direction, status, name, note, fingerprint, relay, invite,
-             invite_key, secrets, version, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?11, ?11)",
+        "INSERT INTO connections (id, direction, status, name, name_key, note, fingerprint, relay,
+             invite, invite_key, secrets, version, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 1, ?12, ?12)",
         &[
             &text,
             &direction.as_str(),
             &status_for_phase(new.secrets.phase).as_str(),
-            &new.contact,
+            &contact,
+            &comparison_key(&contact),
             &new.note,
             new.secrets.peer.fingerprint().as_bytes(),
             &new.relay,
@@ -183,7 +187,7 @@ pub(crate) fn record_change(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> 
 }
 
 /// Records that an envelope of the peer was opened, which makes the connection healthy.
-pub(crate) fn record_contact(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
+pub(crate) fn record_peer_activity(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     tx.execute(
         "UPDATE connections SET last_contact_at = ?2 WHERE id = ?1",
         &[&id.to_string(), &to_millis(tx.now)],
@@ -285,10 +289,11 @@ pub(crate) fn resolve(tx: &Tx<'_>, text: &str) -> Result<ConnectionId, Fault> {
         }
     }
     let open = "SELECT id FROM connections
-                WHERE lower(name) = lower(?1) AND status NOT IN ('rejected', 'blocked') LIMIT 2";
-    let any = "SELECT id FROM connections WHERE lower(name) = lower(?1) LIMIT 2";
+                WHERE name_key = ?1 AND status NOT IN ('rejected', 'blocked') LIMIT 2";
+    let any = "SELECT id FROM connections WHERE name_key = ?1 LIMIT 2";
+    let key = comparison_key(text);
     for sql in [open, any] {
-        match tx.query_rows(sql, &[&text], read_id)?.as_slice() {
+        match tx.query_rows(sql, &[&key], read_id)?.as_slice() {
             [] => {}
             [id] => return Ok(*id),
             _ => {
@@ -329,9 +334,20 @@ pub(crate) fn find_open(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault> {
     tx.query_rows(sql, &[], read_id)
 }
 
-/// Deletes a pending incoming request, because a newer one replaces it or too many are pending.
+/// Returns the connections of a peer that were made with an invite, latest first.
+pub(crate) fn find_by_peer(
+    tx: &Tx<'_>,
+    invite: &InviteKey,
+    fingerprint: &[u8],
+) -> Result<Vec<ConnectionId>, Fault> {
+    let sql = "SELECT id FROM connections WHERE fingerprint = ?1 AND invite_key = ?2
+               ORDER BY created_at DESC, id";
+    tx.query_rows(sql, &[&fingerprint, invite.as_bytes()], read_id)
+}
+
+/// Deletes a pending incoming request, because a newer one replaces it.
 pub(crate) fn delete_request(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
-    opened::delete_for_connection(tx, id)?;
+    deduplication::delete_for_connection(tx, id)?;
     tx.execute(
         "DELETE FROM connections WHERE id = ?1 AND status = 'pending' AND direction = 'in'",
         &[&id.to_string()],
@@ -344,4 +360,43 @@ pub(crate) fn find_waiting(tx: &Tx<'_>, invite: InviteId) -> Result<Vec<Connecti
     let sql = "SELECT id FROM connections WHERE invite = ?1 AND status = 'pending'
                ORDER BY created_at DESC, id";
     tx.query_rows(sql, &[&invite.to_string()], read_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestNode;
+
+    #[test]
+    fn names_match_without_case_or_composition() {
+        let (mut acme, mut peer) = (TestNode::new("Acme", 1), TestNode::new("MÜLLER GmbH", 2));
+        let (_, invite, prekeys) = peer.invite(true);
+        let id = acme.connect(&invite, &prekeys);
+        for name in [
+            "MÜLLER GmbH",
+            "Müller GmbH",
+            "mu\u{308}ller gmbh",
+            " Müller GMBH ",
+        ] {
+            assert_eq!(acme.step(|tx, _| resolve(tx, name)), id, "{name}");
+        }
+        let other = acme.commit(|tx, _| resolve(tx, "Muller GmbH"));
+        assert!(matches!(other, Err(Fault::Refused(_))));
+    }
+
+    #[test]
+    fn deceptive_names_are_stored_visibly() {
+        let mut acme = TestNode::new("Acme", 1);
+        for (seed, name, visible) in [
+            (2, "Bolt\u{200b}", "Bolt\u{fffd}"),
+            (3, "\u{412}olt", "\u{412}[U+0412]olt"),
+        ] {
+            let mut peer = TestNode::new(name, seed);
+            let (_, invite, prekeys) = peer.invite(true);
+            let id = acme.connect(&invite, &prekeys);
+            let row = acme.step(|tx, _| load(tx, id));
+            assert_eq!(row.contact, visible);
+            assert_eq!(acme.step(|tx, _| resolve(tx, visible)), id);
+        }
+    }
 }

@@ -10,14 +10,14 @@ use crate::{
     },
 };
 use rusqlite::Row;
-use sealpost_node_core::model::{ChatId, ConnectionId, MessageId, MessageKey};
+use sealpost_node_core::model::{ChatId, ConnectionId, MessageId, MessageRowId};
 use sealpost_proto::{DeliveryStatus, FailureCode, Timestamp};
 use sealpost_sqlite::{RowError, RowExt as _, to_integer, to_millis};
 
 /// Key of a delivery: a message and its recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeliveryKey {
-    pub message: MessageKey,
+    pub message: MessageRowId,
     pub connection: ConnectionId,
 }
 
@@ -88,7 +88,7 @@ fn read(row: &Row<'_>) -> Result<Delivery, RowError> {
 
 fn read_key(row: &Row<'_>) -> Result<DeliveryKey, RowError> {
     Ok(DeliveryKey {
-        message: MessageKey::from_i64(row.read("message")?),
+        message: MessageRowId::from_i64(row.read("message")?),
         connection: row.parse("connection", ConnectionId::parse)?,
     })
 }
@@ -153,7 +153,7 @@ pub fn advance(
 /// Changes the status of all deliveries of a message.
 pub fn advance_all(
     tx: &Tx<'_>,
-    message: MessageKey,
+    message: MessageRowId,
     to: DeliveryStatus,
     change: &StatusChange,
 ) -> Result<(), Fault> {
@@ -163,7 +163,7 @@ pub fn advance_all(
     Ok(())
 }
 
-fn find_keys_for_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<DeliveryKey>, Fault> {
+fn find_keys_for_message(tx: &Tx<'_>, message: MessageRowId) -> Result<Vec<DeliveryKey>, Fault> {
     let sql = "SELECT message, connection FROM deliveries WHERE message = ?1 ORDER BY connection";
     tx.query_rows(sql, &[&message.as_i64()], read_key)
 }
@@ -196,7 +196,7 @@ pub fn set_waiting_reason(
 /// Stores the reason why all pending deliveries of a message wait.
 pub fn set_waiting_reasons(
     tx: &Tx<'_>,
-    message: MessageKey,
+    message: MessageRowId,
     reason: &str,
     next_attempt_at: Option<Timestamp>,
 ) -> Result<(), Fault> {
@@ -211,7 +211,7 @@ pub fn find_pending(tx: &Tx<'_>, limit: i64) -> Result<Vec<DeliveryKey>, Fault> 
     tx.query_rows(sql, &[&limit], read_key)
 }
 
-/// Marks the open deliveries to a connection as waiting for session recovery.
+/// Marks the unfinished deliveries to a connection as waiting for session recovery.
 pub fn mark_healing(tx: &Tx<'_>, connection: ConnectionId, reason: &str) -> Result<(), Fault> {
     let keys = tx.query_rows(
         "UPDATE deliveries SET healing = 1, reason = ?2
@@ -248,7 +248,7 @@ pub fn load_by_posting(tx: &Tx<'_>, posting: MessageId) -> Result<Option<Deliver
 }
 
 /// Returns the deliveries of a message to all its recipients, ordered by their names.
-pub fn load_for_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<Delivery>, Fault> {
+pub fn load_for_message(tx: &Tx<'_>, message: MessageRowId) -> Result<Vec<Delivery>, Fault> {
     tx.query_rows(
         &format!("{COLUMNS} WHERE d.message = ?1 ORDER BY n.name, d.connection"),
         &[&message.as_i64()],
@@ -261,7 +261,7 @@ pub fn load_all(tx: &Tx<'_>) -> Result<Vec<Delivery>, Fault> {
     tx.query_rows(&format!("{COLUMNS} ORDER BY p.message, p.chat"), &[], read)
 }
 
-/// Counts the open deliveries: neither delivered nor failed.
+/// Counts the unfinished deliveries: neither delivered nor failed.
 pub fn count_open(tx: &Tx<'_>) -> Result<u64, Fault> {
     let sql = "SELECT count(*) FROM deliveries WHERE status IN ('pending', 'sent', 'retrying')";
     Ok(tx.query_value(sql, &[])?.unwrap_or(0))

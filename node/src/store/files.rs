@@ -1,13 +1,13 @@
 //! Sealed files of both directions, each stored once. The file on disk is the sealed blob that is
 //! transferred; its key, name and type are sealed in the row.
 
+mod blob_requests;
 mod contents;
 mod listing;
-mod relay_requests;
 
+pub(crate) use blob_requests::*;
 pub(crate) use contents::*;
 pub(crate) use listing::*;
-pub(crate) use relay_requests::*;
 
 use crate::{
     fault::Fault,
@@ -15,14 +15,14 @@ use crate::{
     store::{
         Tx,
         events::{self, Subject},
-        ids, orphaned_blobs,
+        ids, unreferenced_blobs,
     },
 };
 use rusqlite::Row;
 use sealpost_e2ee::attachment::Descriptor;
 use sealpost_node_core::{
     file_type::FileType,
-    model::{AttachmentId, Direction, FileId, FileStatus, MessageKey},
+    model::{AttachmentId, Direction, FileId, FileStatus, MessageRowId},
 };
 use sealpost_proto::{BlobId, Timestamp};
 use sealpost_sqlite::{Damaged, RowError, RowExt as _, to_integer, to_millis};
@@ -33,24 +33,24 @@ const TABLE: &str = "files";
 /// Stored file.
 #[derive(Clone)]
 pub struct StoredFile {
-    pub id: FileId,
+    pub(crate) id: FileId,
     /// First attachment that uses the file.
-    pub attachment: AttachmentId,
-    pub direction: Direction,
-    pub status: FileStatus,
+    pub(crate) attachment: AttachmentId,
+    pub(crate) direction: Direction,
+    pub(crate) status: FileStatus,
     /// Descriptor that opens the blob, without the preview.
-    pub descriptor: Descriptor,
+    pub(crate) descriptor: Descriptor,
     /// Name of the file in the data directory.
-    pub disk_file: DiskFileId,
+    pub(crate) disk_file: DiskFileId,
     /// Type detected from the content; `None` until the content is on this node.
-    pub file_type: Option<FileType>,
-    pub has_preview: bool,
+    pub(crate) file_type: Option<FileType>,
+    pub(crate) has_preview: bool,
     /// Number of sealed bytes transferred so far.
-    pub transferred: u64,
+    pub(crate) transferred: u64,
     /// Reason why the transfer waits or the file failed.
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Number of consecutive failed attempts.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
 }
 
 /// File to be inserted.
@@ -190,11 +190,11 @@ pub(crate) fn load(tx: &Tx<'_>, id: FileId) -> Result<Option<StoredFile>, Fault>
 }
 
 /// Returns the messages that use a file.
-pub(crate) fn find_messages(tx: &Tx<'_>, id: FileId) -> Result<Vec<MessageKey>, Fault> {
+pub(crate) fn find_messages(tx: &Tx<'_>, id: FileId) -> Result<Vec<MessageRowId>, Fault> {
     let sql = "SELECT DISTINCT message FROM attachments
                WHERE file = ?1 AND message IS NOT NULL ORDER BY message";
     tx.query_rows(sql, &[&id.to_string()], |row| {
-        Ok(MessageKey::from_i64(row.read("message")?))
+        Ok(MessageRowId::from_i64(row.read("message")?))
     })
 }
 
@@ -279,18 +279,18 @@ pub(crate) fn postpone(
     events::add(tx, Subject::File(id))
 }
 
-/// Makes all transfers and relay requests due now, because the relay responds again.
+/// Makes all transfers and blob requests due now, because the relay responds again.
 pub(crate) fn make_due_now(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute("UPDATE files SET next_at = 0 WHERE next_at > 0", &[])?;
     tx.execute(
-        "UPDATE files SET relay_next_at = 0 WHERE relay_next_at > 0",
+        "UPDATE files SET blob_request_next_at = 0 WHERE blob_request_next_at > 0",
         &[],
     )?;
     Ok(())
 }
 
-/// Deletes a staged file that no message uses, and orphans its blob so that the relay deletes its
-/// parts. Returns whether there was such a file.
+/// Deletes a staged file that no message uses, and lists its blob as unreferenced, so that its
+/// parts at the relay are deleted. Returns whether there was such a file.
 pub(crate) fn delete_staged(tx: &Tx<'_>, id: FileId) -> Result<bool, Fault> {
     let text = id.to_string();
     let sql = "SELECT blob FROM files WHERE id = ?1 AND status = 'staged' AND NOT EXISTS (
@@ -300,7 +300,7 @@ pub(crate) fn delete_staged(tx: &Tx<'_>, id: FileId) -> Result<bool, Fault> {
     };
     tx.execute("DELETE FROM attachments WHERE file = ?1", &[&text])?;
     tx.execute("DELETE FROM files WHERE id = ?1", &[&text])?;
-    orphaned_blobs::add(tx, &blob)?;
+    unreferenced_blobs::add(tx, &blob)?;
     Ok(true)
 }
 

@@ -6,7 +6,7 @@ use crate::{
 };
 use rusqlite::Row;
 use sealpost_node_core::{
-    held_invite::HeldInvite,
+    issued_invite::IssuedInvite,
     model::{InviteId, InviteKind, InviteStatus},
 };
 use sealpost_proto::{MailboxId, Timestamp};
@@ -25,8 +25,10 @@ pub struct InviteRow {
     /// Expiry of a single-use invite.
     pub expires_at: Option<Timestamp>,
     pub created_at: Timestamp,
+    /// Number of requests that were refused without a connection.
+    pub refused_requests: u64,
     /// The invite and its secrets.
-    pub held: HeldInvite,
+    pub issued: IssuedInvite,
     version: u64,
 }
 
@@ -36,19 +38,19 @@ pub fn insert(
     kind: InviteKind,
     auto_accept: bool,
     expires_at: Option<Timestamp>,
-    held: &HeldInvite,
+    issued: &IssuedInvite,
 ) -> Result<InviteId, Fault> {
     let id: InviteId = ids::generate(tx)?;
     let text = id.to_string();
-    let secrets = tx.seal(TABLE, text.as_bytes(), "secrets", 1, &held.encode());
-    let mailbox = held.invite.mailbox().id;
+    let secrets = tx.seal(TABLE, text.as_bytes(), "secrets", 1, &issued.encode());
+    let mailbox = issued.invite.mailbox().id;
     tx.execute(
         "INSERT INTO invites (id, invite_key, mailbox, kind, status, auto_accept, expires_at,
              secrets, version, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1, ?9)",
         &[
             &text,
-            held.invite.id().as_bytes(),
+            issued.invite.id().as_bytes(),
             mailbox.as_bytes(),
             &kind.as_str(),
             &InviteStatus::Open.as_str(),
@@ -65,8 +67,8 @@ pub fn insert(
     Ok(id)
 }
 
-const COLUMNS: &str = "SELECT id, kind, status, auto_accept, expires_at, created_at, secrets,
-    version FROM invites";
+const COLUMNS: &str = "SELECT id, kind, status, auto_accept, expires_at, created_at,
+    refused_requests, secrets, version FROM invites";
 
 /// Row with sealed secrets.
 struct SealedInvite {
@@ -76,6 +78,7 @@ struct SealedInvite {
     auto_accept: bool,
     expires_at: Option<Timestamp>,
     created_at: Timestamp,
+    refused_requests: u64,
     secrets: Vec<u8>,
     version: u64,
 }
@@ -88,6 +91,7 @@ fn read(row: &Row<'_>) -> Result<SealedInvite, RowError> {
         auto_accept: row.read("auto_accept")?,
         expires_at: row.optional_timestamp("expires_at")?,
         created_at: row.timestamp("created_at")?,
+        refused_requests: row.read("refused_requests")?,
         secrets: row.read("secrets")?,
         version: row.read("version")?,
     })
@@ -100,10 +104,11 @@ fn open(tx: &Tx<'_>, row: &SealedInvite) -> Result<InviteRow, Fault> {
         id: row.id,
         kind: row.kind,
         status: row.status,
-        held: HeldInvite::parse(&secrets).map_err(|_| Damaged::new(TABLE, "secrets"))?,
+        issued: IssuedInvite::parse(&secrets).map_err(|_| Damaged::new(TABLE, "secrets"))?,
         auto_accept: row.auto_accept,
         expires_at: row.expires_at,
         created_at: row.created_at,
+        refused_requests: row.refused_requests,
         version: row.version,
     })
 }
@@ -139,6 +144,14 @@ pub fn close(tx: &Tx<'_>, id: InviteId, status: InviteStatus) -> Result<bool, Fa
     Ok(tx.execute(sql, &[&id.to_string(), &status.as_str()])? == 1)
 }
 
+/// Counts a request that is refused. It leaves no other trace, so that a late or excess request
+/// costs nothing.
+pub fn count_refused_request(tx: &Tx<'_>, id: InviteId) -> Result<(), Fault> {
+    let sql = "UPDATE invites SET refused_requests = refused_requests + 1 WHERE id = ?1";
+    tx.execute(sql, &[&id.to_string()])?;
+    Ok(())
+}
+
 /// Deletes an invite that was never handed out.
 pub fn delete(tx: &Tx<'_>, id: InviteId) -> Result<(), Fault> {
     let text = id.to_string();
@@ -153,7 +166,7 @@ pub fn delete(tx: &Tx<'_>, id: InviteId) -> Result<(), Fault> {
 /// Fails if another transaction has changed the invite since it was loaded.
 pub fn save(tx: &mut Tx<'_>, row: &InviteRow) -> Result<(), Fault> {
     let (version, text) = (row.version + 1, row.id.to_string());
-    let encoded = row.held.encode();
+    let encoded = row.issued.encode();
     let secrets = tx.seal(TABLE, text.as_bytes(), "secrets", version, &encoded);
     let changed = tx.execute(
         "UPDATE invites SET secrets = ?2, version = version + 1 WHERE id = ?1 AND version = ?3",
@@ -164,6 +177,15 @@ pub fn save(tx: &mut Tx<'_>, row: &InviteRow) -> Result<(), Fault> {
     } else {
         Err(Fault::failed("another transaction changed the invite"))
     }
+}
+
+/// Returns the open invites.
+pub fn find_open(tx: &Tx<'_>) -> Result<Vec<InviteRow>, Fault> {
+    let sql = format!("{COLUMNS} WHERE status = 'open'");
+    tx.query_rows(&sql, &[], read)?
+        .into_iter()
+        .map(|row| open(tx, &row))
+        .collect()
 }
 
 /// Returns the open single-use invites that have expired, and the open contact addresses.

@@ -1,9 +1,12 @@
-//! Messages of both directions, each stored once. The text is sealed; the author and the times are
-//! not.
+//! Messages of both directions, each stored once. The text and its rendering are sealed; the author
+//! and the times are not.
 
 use crate::{fault::Fault, store::Tx};
 use rusqlite::Row;
-use sealpost_node_core::model::{ConnectionId, ContentType, MessageKey, MessageUuid, UserId};
+use sealpost_node_core::{
+    content,
+    model::{ConnectionId, ContentType, MessageRowId, MessageUuid, UserId},
+};
 use sealpost_proto::Timestamp;
 use sealpost_sqlite::{Damaged, RowError, RowExt as _, to_millis};
 
@@ -37,7 +40,7 @@ pub struct NewMessage<'a> {
 /// Stored message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    pub key: MessageKey,
+    pub key: MessageRowId,
     pub uuid: MessageUuid,
     pub author: MessageAuthor,
     pub author_name: String,
@@ -76,14 +79,18 @@ fn row_binding(author: MessageAuthor, uuid: &MessageUuid) -> Vec<u8> {
     [uuid.as_bytes().as_slice(), connection.as_bytes()].concat()
 }
 
-pub fn insert(tx: &mut Tx<'_>, new: &NewMessage<'_>) -> Result<MessageKey, Fault> {
+/// Stores a message with its HTML, so that displaying it costs nothing.
+pub fn insert(tx: &mut Tx<'_>, new: &NewMessage<'_>) -> Result<MessageRowId, Fault> {
     let binding = row_binding(new.author, &new.uuid);
     let content = tx.seal(TABLE, &binding, "content", 1, new.content.as_bytes());
+    let html = content::to_html(new.content, new.content_type);
+    let html = tx.seal(TABLE, &binding, "html", 1, html.as_bytes());
     let is_received = matches!(new.author, MessageAuthor::Connection(_));
     let sql = "INSERT INTO messages (uuid, author_user, author_connection, author_name, content,
-                   content_type, action_required, reply_to, deliver_by, read_by, sent_at,
+                   html, content_type, action_required, reply_to, deliver_by, read_by, sent_at,
                    received_at, updated_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) RETURNING id";
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+               RETURNING id";
     let id: Option<i64> = tx.query_value(
         sql,
         &[
@@ -92,6 +99,7 @@ pub fn insert(tx: &mut Tx<'_>, new: &NewMessage<'_>) -> Result<MessageKey, Fault
             &new.author.connection(),
             &new.author_name,
             &content,
+            &html,
             &new.content_type.as_str(),
             &new.action_required,
             &new.reply_to.as_ref().map(MessageUuid::as_bytes),
@@ -103,7 +111,7 @@ pub fn insert(tx: &mut Tx<'_>, new: &NewMessage<'_>) -> Result<MessageKey, Fault
         ],
     )?;
     let id = id.ok_or_else(|| Fault::failed("the new message has no id"))?;
-    Ok(MessageKey::from_i64(id))
+    Ok(MessageRowId::from_i64(id))
 }
 
 /// Columns that [`read`] expects, from the table alias `m`.
@@ -128,7 +136,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<SealedMessage, RowError> {
         _ => return Err(row.damaged("author_connection")),
     };
     let message = Message {
-        key: MessageKey::from_i64(row.read("message")?),
+        key: MessageRowId::from_i64(row.read("message")?),
         uuid: row.id("uuid")?,
         author,
         author_name: row.read("author_name")?,
@@ -163,19 +171,31 @@ impl SealedMessage {
     }
 }
 
-pub fn load(tx: &Tx<'_>, key: MessageKey) -> Result<Message, Fault> {
+pub fn load(tx: &Tx<'_>, key: MessageRowId) -> Result<Message, Fault> {
     let sql = format!("SELECT {COLUMNS} FROM messages m WHERE m.id = ?1");
     let sealed = tx.query_row(&sql, &[&key.as_i64()], read)?;
     sealed.ok_or_else(|| Damaged::new(TABLE, "id"))?.open(tx)
+}
+
+/// Returns the text of a message as HTML, as it was rendered when the message was stored.
+pub(crate) fn load_html(tx: &Tx<'_>, message: &Message) -> Result<String, Fault> {
+    let sql = "SELECT html FROM messages WHERE id = ?1";
+    let sealed: Option<Vec<u8>> = tx.query_value(sql, &[&message.key.as_i64()])?;
+    let sealed = sealed.ok_or_else(|| Damaged::new(TABLE, "id"))?;
+    let binding = row_binding(message.author, &message.uuid);
+    let html = tx.open(TABLE, &binding, "html", 1, &sealed)?;
+    String::from_utf8(html.to_vec()).map_err(|_| Damaged::new(TABLE, "html").into())
 }
 
 /// Replaces the text of a message.
 pub fn set_content(tx: &mut Tx<'_>, message: &Message, content: &str) -> Result<(), Fault> {
     let binding = row_binding(message.author, &message.uuid);
     let sealed = tx.seal(TABLE, &binding, "content", 1, content.as_bytes());
+    let html = content::to_html(content, message.content_type);
+    let html = tx.seal(TABLE, &binding, "html", 1, html.as_bytes());
     tx.execute(
-        "UPDATE messages SET content = ?2 WHERE id = ?1",
-        &[&message.key.as_i64(), &sealed],
+        "UPDATE messages SET content = ?2, html = ?3 WHERE id = ?1",
+        &[&message.key.as_i64(), &sealed, &html],
     )?;
     Ok(())
 }
@@ -185,9 +205,9 @@ pub fn find_sent(
     tx: &Tx<'_>,
     connection: ConnectionId,
     uuid: &MessageUuid,
-) -> Result<Option<MessageKey>, Fault> {
+) -> Result<Option<MessageRowId>, Fault> {
     let sql = "SELECT m.id FROM messages m JOIN deliveries d ON d.message = m.id
                WHERE m.uuid = ?1 AND m.author_user IS NOT NULL AND d.connection = ?2";
     let id: Option<i64> = tx.query_value(sql, &[uuid.as_bytes(), &connection.to_string()])?;
-    Ok(id.map(MessageKey::from_i64))
+    Ok(id.map(MessageRowId::from_i64))
 }

@@ -8,21 +8,21 @@
 pub(crate) mod attachments;
 pub(crate) mod chats;
 pub(crate) mod connections;
+pub(crate) mod deduplication;
 pub mod deliveries;
 pub(crate) mod events;
 pub(crate) mod files;
 mod ids;
 pub mod invites;
 pub mod messages;
-pub(crate) mod opened;
-pub(crate) mod orphaned_blobs;
 pub mod outbox;
 pub mod postings;
 pub(crate) mod receipts;
 pub mod relay_jobs;
 pub(crate) mod requests;
 pub(crate) mod settings;
-pub(crate) mod unknown_events;
+pub(crate) mod unknown_payloads;
+pub(crate) mod unreferenced_blobs;
 
 use crate::fault::Fault;
 use rand_core::CryptoRng;

@@ -1,10 +1,10 @@
-//! The outbox: a queue of messages and protocol events for each connection. A row is sealed in the
-//! transaction that advances the ratchet, and its envelope is submitted unchanged until the relay
-//! responds. The row is removed when a receipt arrives.
+//! The outbox: a queue of messages, receipts and pairing payloads for each connection. A row is
+//! sealed in the transaction that advances the ratchet, and its envelope is submitted unchanged
+//! until the relay responds. The row is removed when a receipt arrives.
 //!
 //! | state | event | next state |
 //! |---|---|---|
-//! | (none) | a message or protocol event is queued | `waiting` |
+//! | (none) | a message or another payload is queued | `waiting` |
 //! | `waiting` | the row is sealed | `sealed` |
 //! | `sealed` | the relay has stored the envelope | `accepted`; a receipt or rejection is removed |
 //! | `sealed` | the peer starts a new session | `waiting` |
@@ -18,7 +18,7 @@ use crate::{
 use sealpost_e2ee::plaintext::Kind;
 use sealpost_node_core::{
     connection::SealedEnvelope,
-    model::{ConnectionId, MessageKey, MessageUuid},
+    model::{ConnectionId, MessageRowId, MessageUuid},
 };
 use sealpost_proto::{EnvelopeId, MailboxRef, Origin, Timestamp, limits, wire::SubmittedEnvelope};
 use sealpost_sqlite::{RowError, RowExt as _, to_integer, to_millis};
@@ -33,8 +33,8 @@ const NOT_RETRIED: i64 = i64::MAX;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// Stored message, encoded when the row is sealed.
-    Message(MessageKey),
-    /// Payload of a receipt or connection event.
+    Message(MessageRowId),
+    /// Payload of a receipt or of a step of pairing.
     Payload(Zeroizing<Vec<u8>>),
 }
 
@@ -55,7 +55,7 @@ pub fn add_message(tx: &mut Tx<'_>, key: DeliveryKey, uuid: &MessageUuid) -> Res
     Ok(())
 }
 
-/// Queues a receipt or connection event.
+/// Queues a receipt or a step of pairing.
 pub fn add_payload(
     tx: &mut Tx<'_>,
     connection: ConnectionId,
@@ -124,7 +124,7 @@ pub fn load_waiting(
             sent_at: row.optional_timestamp("sent_at")?,
             content: message.map_or_else(
                 || Content::Payload(Zeroizing::default()),
-                |id| Content::Message(MessageKey::from_i64(id)),
+                |id| Content::Message(MessageRowId::from_i64(id)),
             ),
         };
         Ok((
@@ -212,7 +212,7 @@ pub struct SubmittedItem {
     pub id: i64,
     pub kind: Kind,
     pub connection: ConnectionId,
-    pub message: Option<MessageKey>,
+    pub message: Option<MessageRowId>,
     /// Number of refusals so far.
     pub attempt: u32,
 }
@@ -239,7 +239,7 @@ pub fn find_by_envelope(
             id: row.read("id")?,
             kind: Kind(row.read("kind")?),
             connection: row.parse("connection", ConnectionId::parse)?,
-            message: message.map(MessageKey::from_i64),
+            message: message.map(MessageRowId::from_i64),
             attempt: row.read("attempt")?,
         })
     })
@@ -271,7 +271,7 @@ pub fn remove(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
 }
 
 /// Removes a message for all its recipients.
-pub fn remove_for_message(tx: &Tx<'_>, message: MessageKey) -> Result<(), Fault> {
+pub fn remove_for_message(tx: &Tx<'_>, message: MessageRowId) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM outbox WHERE message = ?1",
         &[&message.as_i64()],
@@ -289,7 +289,7 @@ pub fn remove_for_delivery(tx: &Tx<'_>, key: DeliveryKey) -> Result<(), Fault> {
 }
 
 /// Returns whether a message has never been sealed for any of its recipients.
-pub fn is_unsealed(tx: &Tx<'_>, message: MessageKey) -> Result<bool, Fault> {
+pub fn is_unsealed(tx: &Tx<'_>, message: MessageRowId) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM deliveries d WHERE d.message = ?1 AND NOT EXISTS (
                    SELECT 1 FROM outbox o WHERE o.message = d.message
                    AND o.connection = d.connection AND o.state = 'waiting' AND o.seq IS NULL)";
@@ -325,9 +325,10 @@ pub fn requeue_sealed(tx: &Tx<'_>, connection: ConnectionId) -> Result<(), Fault
     Ok(())
 }
 
-/// Requeues accepted rows that are due without a receipt. A time further ahead than the retry
-/// interval is due too, because the clock must have been set back.
-pub fn requeue_unconfirmed(tx: &Tx<'_>) -> Result<(), Fault> {
+/// Requeues each `connection.accept` that the relay has accepted and that has no receipt in time.
+/// A time further ahead than the retry interval is due too, because the clock must have been set
+/// back.
+pub fn requeue_unconfirmed_accepts(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute(
         "UPDATE outbox SET state = 'waiting', envelope_id = NULL, next_at = 0
          WHERE state = 'accepted' AND next_at < ?3 AND (next_at <= ?1 OR next_at > ?2)",
@@ -358,7 +359,7 @@ pub fn remove_for_connection(
     let messages: Vec<Option<i64>> =
         tx.query_rows(sql, &[&connection.to_string()], |row| row.read("message"))?;
     let keys = messages.into_iter().flatten().map(|id| DeliveryKey {
-        message: MessageKey::from_i64(id),
+        message: MessageRowId::from_i64(id),
         connection,
     });
     Ok(keys.collect())

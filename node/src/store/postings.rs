@@ -9,7 +9,7 @@ use crate::{
 };
 use rusqlite::Row;
 use sealpost_node_core::model::{
-    ChatId, ConnectionId, Direction, DisplayPosition, MessageId, MessageKey, MessageUuid, UserId,
+    ChatId, ConnectionId, Direction, DisplayPosition, MessageId, MessageRowId, MessageUuid, UserId,
 };
 use sealpost_sqlite::{RowError, RowExt as _, to_integer};
 
@@ -32,7 +32,7 @@ pub struct Posting {
 #[derive(Debug)]
 pub struct NewPosting {
     pub chat: ChatId,
-    pub message: MessageKey,
+    pub message: MessageRowId,
     pub direction: Direction,
     /// Sequence number assigned by the sender; 0 for our own messages.
     pub seq: u64,
@@ -136,7 +136,7 @@ pub fn load(tx: &Tx<'_>, id: MessageId) -> Result<Option<Posting>, Fault> {
 }
 
 /// Returns the postings of a message, ordered by chat.
-pub fn find_by_message(tx: &Tx<'_>, message: MessageKey) -> Result<Vec<MessageId>, Fault> {
+pub fn find_by_message(tx: &Tx<'_>, message: MessageRowId) -> Result<Vec<MessageId>, Fault> {
     let sql = "SELECT chat, number FROM postings WHERE message = ?1 ORDER BY chat";
     tx.query_rows(sql, &[&message.as_i64()], read_id)
 }
@@ -151,7 +151,7 @@ fn read_id(row: &Row<'_>) -> Result<MessageId, RowError> {
 /// Position in a list of postings, which is ordered by arrival, then by chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    pub message: MessageKey,
+    pub message: MessageRowId,
     pub chat: ChatId,
 }
 
@@ -219,8 +219,8 @@ pub fn load_display_position(tx: &Tx<'_>, id: MessageId) -> Result<Option<Displa
     )
 }
 
-/// Returns the display positions of the postings of a chat with numbers above `position`.
-pub fn load_display_positions_above(
+/// Returns the display positions of the postings of a chat with numbers greater than `position`.
+pub fn load_display_positions_after(
     tx: &Tx<'_>,
     chat: ChatId,
     position: u64,
@@ -248,7 +248,7 @@ pub struct IncomingPosting {
     pub uuid: MessageUuid,
 }
 
-/// Returns the incoming messages of a chat with numbers above `from`, up to `to`.
+/// Returns the incoming messages of a chat with numbers greater than `from`, up to `to`.
 pub fn load_incoming_between(
     tx: &Tx<'_>,
     chat: ChatId,

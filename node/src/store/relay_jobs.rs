@@ -1,5 +1,6 @@
-//! Relay jobs: requests to the relay that a change makes necessary. A job is stored in the
-//! transaction of the change and runs after the commit.
+//! Relay jobs: requests to the relay about mailboxes and prekeys that a change requires. A job is
+//! stored in the transaction of the change and runs after the commit. Requests about blobs are
+//! stored with their files ([`super::files`]).
 
 use crate::{fault::Fault, store::Tx};
 use sealpost_node_core::model::{ConnectionId, InviteId};
@@ -15,7 +16,7 @@ string_enum! {
     pub enum JobKind {
         /// Opens our mailbox; the payload is the send key.
         OpenMailbox = "open_mailbox",
-        /// Publishes prekeys in a mailbox; the payload is the sealed prekey base.
+        /// Publishes prekeys in a mailbox; the payload is the sealed prekey bundle.
         PublishPrekeys = "publish_prekeys",
         /// Fetches the peer's prekeys and starts a new session; no payload.
         RotateSession = "rotate_session",
@@ -147,8 +148,8 @@ pub fn contains(tx: &Tx<'_>, subject: JobSubject, kind: JobKind) -> Result<bool,
     Ok(found.is_some())
 }
 
-/// Returns whether the subject's mailbox is open and its prekeys are published.
-pub fn is_published(tx: &Tx<'_>, subject: JobSubject) -> Result<bool, Fault> {
+/// Returns whether the relay has opened the subject's mailbox and has its prekeys.
+pub fn is_mailbox_ready(tx: &Tx<'_>, subject: JobSubject) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM relay_jobs
                WHERE subject = ?1 AND kind IN ('open_mailbox', 'publish_prekeys')";
     Ok(tx

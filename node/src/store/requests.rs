@@ -1,4 +1,5 @@
-//! Idempotent requests, by the id that the client chose.
+//! Completed requests to send a message, by the id that the client chose. The id makes a repeated
+//! request idempotent (an *idempotency key*).
 
 use crate::{fault::Fault, store::Tx};
 use sealpost_node_core::model::MessageId;
@@ -10,13 +11,13 @@ use sealpost_sqlite::{RowExt as _, to_millis};
 pub(crate) struct StoredRequest {
     /// Digest of the request body.
     pub digest: [u8; 32],
-    /// Messages that the request sent.
+    /// The message that the request sent, as one id for the chat of each recipient.
     pub sent: Vec<MessageId>,
 }
 
 /// Returns the completed request with a given client id.
 pub(crate) fn load(tx: &Tx<'_>, client_id: &str) -> Result<Option<StoredRequest>, Fault> {
-    let sql = "SELECT digest, response FROM requests WHERE client_id = ?1";
+    let sql = "SELECT digest, sent FROM requests WHERE client_id = ?1";
     tx.query_row(sql, &[&client_id], |row| {
         let parse = |text: &str| {
             text.split(' ')
@@ -25,7 +26,7 @@ pub(crate) fn load(tx: &Tx<'_>, client_id: &str) -> Result<Option<StoredRequest>
         };
         Ok(StoredRequest {
             digest: row.read("digest")?,
-            sent: row.parse("response", parse)?,
+            sent: row.parse("sent", parse)?,
         })
     })
 }
@@ -33,7 +34,7 @@ pub(crate) fn load(tx: &Tx<'_>, client_id: &str) -> Result<Option<StoredRequest>
 pub(crate) fn insert(tx: &Tx<'_>, client_id: &str, request: &StoredRequest) -> Result<(), Fault> {
     let sent: Vec<_> = request.sent.iter().map(MessageId::to_string).collect();
     tx.execute(
-        "INSERT INTO requests (client_id, digest, response, at) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO requests (client_id, digest, sent, at) VALUES (?1, ?2, ?3, ?4)",
         &[
             &client_id,
             &request.digest,

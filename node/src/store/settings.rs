@@ -129,6 +129,13 @@ fn open(tx: &Tx<'_>, row: SealedRow) -> Result<Settings, Fault> {
     })
 }
 
+/// Replaces the token for the registration.
+pub(crate) fn set_registration_token(tx: &mut Tx<'_>, token: &str) -> Result<(), Fault> {
+    let sealed = tx.seal("node", PK, "registration_token", 1, token.as_bytes());
+    tx.execute("UPDATE node SET registration_token = ?1", &[&sealed])?;
+    Ok(())
+}
+
 /// Stores the account that the relay registered.
 pub(crate) fn set_account(
     tx: &mut Tx<'_>,
@@ -143,9 +150,9 @@ pub(crate) fn set_account(
     Ok(())
 }
 
-/// Increments the generation counter and returns it.
-pub(crate) fn increment_generation(tx: &Tx<'_>) -> Result<u64, Fault> {
-    tx.execute("UPDATE node SET generation = generation + 1", &[])?;
-    tx.query_value("SELECT generation FROM node", &[])?
-        .ok_or_else(|| Damaged::new("node", "generation").into())
+/// Counts this start of the daemon, and returns the number of starts.
+pub(crate) fn increment_start_count(tx: &Tx<'_>) -> Result<u64, Fault> {
+    tx.execute("UPDATE node SET start_count = start_count + 1", &[])?;
+    tx.query_value("SELECT start_count FROM node", &[])?
+        .ok_or_else(|| Damaged::new("node", "start_count").into())
 }

@@ -19,8 +19,8 @@ pub enum DeliveryMode {
     Pull,
     /// The relay calls the node; the node can still pull.
     Webhook {
-        /// Absolute URL that the relay calls.
-        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::WebhookUrl))]
+        /// URL that the relay calls, which has to be a [`crate::WebhookUrl`].
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::WebhookUrl))]
         url: String,
     },
 }
@@ -117,6 +117,9 @@ pub struct Session {
     pub expires_at: Timestamp,
     /// Time of the relay's clock.
     pub relay_time: Timestamp,
+    /// Whether the relay calls the account's webhook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookState>,
 }
 
 /// Step of `POST /v1/account/webhook-test`.
@@ -153,7 +156,7 @@ pub struct WebhookTest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Checkpoint {
-    /// Sealed generation counter of the node.
+    /// Content that the node has encrypted; the relay cannot read it.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::CheckpointBytes))]
     pub sealed: crate::B64,
 }

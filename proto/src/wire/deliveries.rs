@@ -1,3 +1,4 @@
+use super::WebhookState;
 use crate::{
     B64,
     ids::{DeliveryId, EnvelopeId, MailboxId},
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Envelope that is delivered to its recipient's node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Delivery {
+pub struct DeliveredEnvelope {
     /// Id that the outcome refers to.
     pub id: DeliveryId,
     /// Mailbox that received the envelope.
@@ -52,15 +53,19 @@ pub struct StatusEvent {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeliveryBatch {
     /// Envelopes in queue order.
-    pub deliveries: Vec<Delivery>,
+    pub deliveries: Vec<DeliveredEnvelope>,
     /// Status changes of envelopes that this account sent.
     pub events: Vec<StatusEvent>,
     /// Number of items that wait beyond this batch.
     #[cfg_attr(feature = "openapi", schema(example = 0))]
     pub backlog: u64,
     /// Fencing token of the lease; an acknowledgement repeats it.
+    #[serde(rename = "lease")]
     #[cfg_attr(feature = "openapi", schema(example = 12))]
-    pub lease: u64,
+    pub fence: u64,
+    /// Whether the relay calls the account's webhook; only in the response to a pull.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookState>,
 }
 
 /// Body of a webhook call.
@@ -134,9 +139,10 @@ pub struct DeliveryResult {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeliveryResults {
-    /// Fencing token of the batch.
+    /// Fencing token of the batch's lease.
+    #[serde(rename = "lease")]
     #[cfg_attr(feature = "openapi", schema(example = 12))]
-    pub lease: u64,
+    pub fence: u64,
     /// One result per item of the batch.
     pub results: Vec<DeliveryResult>,
 }

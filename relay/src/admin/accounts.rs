@@ -4,7 +4,7 @@ use super::{
     ApiResult,
     model::{Account, Accounts},
     openapi::{COMMON, WRITES},
-    query::{IdPrefix, Named, Params, malformed, page_items},
+    query::{IdPrefix, PathParam, QueryParams, malformed, page_size},
     state::AdminState,
 };
 use crate::{
@@ -20,8 +20,8 @@ use std::sync::Arc;
 /// Query parameters of the list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct List {
-    /// IdPrefix of the account id.
+pub(super) struct ListQuery {
+    /// Prefix of the account id.
     prefix: Option<String>,
     /// Cursor: `next` of the previous page.
     #[param(inline)]
@@ -36,7 +36,7 @@ problems!(ListProblems: COMMON);
 #[utoipa::path(
     get, path = "/admin/v1/accounts", operation_id = "list_accounts", tag = "accounts",
     security(("token" = [])),
-    params(List),
+    params(ListQuery),
     responses(
         (status = 200, description = "Page of accounts, ordered by id", body = Accounts),
         ListProblems
@@ -45,7 +45,7 @@ problems!(ListProblems: COMMON);
 pub(super) async fn list(
     State(store): State<Store>,
     State(clock): State<SharedClock>,
-    Params(query): Params<List>,
+    QueryParams(query): QueryParams<ListQuery>,
 ) -> ApiResult<Json<Accounts>> {
     let prefix: IdPrefix = match query.prefix {
         Some(text) => text
@@ -54,8 +54,10 @@ pub(super) async fn list(
         None => IdPrefix::ANY,
     };
     let between = (prefix.first, prefix.last);
-    let (now, limit) = (clock.now(), page_items(query.limit));
-    let page = store.accounts(now, between, query.after, limit).await?;
+    let (now, limit) = (clock.now(), page_size(query.limit));
+    let page = store
+        .list_accounts(now, between, query.after, limit)
+        .await?;
     Ok(Json(Accounts::new(now, page)))
 }
 
@@ -65,13 +67,13 @@ problems!(OneProblems: COMMON; NotFound);
 #[utoipa::path(
     get, path = "/admin/v1/accounts/{id}", operation_id = "show_account", tag = "accounts",
     security(("token" = [])),
-    params(Named<AccountId>),
+    params(PathParam<AccountId>),
     responses((status = 200, description = "The account", body = Account), OneProblems)
 )]
 pub(super) async fn show(
     State(store): State<Store>,
     State(clock): State<SharedClock>,
-    Named(id): Named<AccountId>,
+    PathParam(id): PathParam<AccountId>,
 ) -> ApiResult<Json<Account>> {
     let account = store.load_account_summary(clock.now(), id).await?;
     Ok(Json(account.ok_or(ErrorCode::NotFound)?.into()))
@@ -86,14 +88,14 @@ problems!(ChangeProblems: COMMON, WRITES; NotFound);
 #[utoipa::path(
     post, path = "/admin/v1/accounts/{id}/suspend", operation_id = "suspend_account",
     tag = "accounts", security(("token" = [])),
-    params(Named<AccountId>),
+    params(PathParam<AccountId>),
     responses((status = 200, description = "The account", body = Account), ChangeProblems)
 )]
 pub(super) async fn suspend(
     State(suspension): State<Suspension>,
-    Named(id): Named<AccountId>,
+    PathParam(id): PathParam<AccountId>,
 ) -> ApiResult<Json<Account>> {
-    suspension.set(id, true).await
+    suspension.set_suspended(id, true).await
 }
 
 /// Resume an account
@@ -102,17 +104,17 @@ pub(super) async fn suspend(
 #[utoipa::path(
     post, path = "/admin/v1/accounts/{id}/resume", operation_id = "resume_account",
     tag = "accounts", security(("token" = [])),
-    params(Named<AccountId>),
+    params(PathParam<AccountId>),
     responses((status = 200, description = "The account", body = Account), ChangeProblems)
 )]
 pub(super) async fn resume(
     State(suspension): State<Suspension>,
-    Named(id): Named<AccountId>,
+    PathParam(id): PathParam<AccountId>,
 ) -> ApiResult<Json<Account>> {
-    suspension.set(id, false).await
+    suspension.set_suspended(id, false).await
 }
 
-/// Parts of the relay that take part in suspending and resuming an account.
+/// Parts of the relay that are needed to suspend or resume an account.
 #[derive(Clone)]
 pub(super) struct Suspension {
     store: Store,
@@ -133,7 +135,7 @@ impl FromRef<AdminState> for Suspension {
 }
 
 impl Suspension {
-    async fn set(&self, id: AccountId, suspended: bool) -> ApiResult<Json<Account>> {
+    async fn set_suspended(&self, id: AccountId, suspended: bool) -> ApiResult<Json<Account>> {
         let now = self.clock.now();
         let account = self.store.set_suspended(now, id, suspended).await?;
         let account = account.ok_or(ErrorCode::NotFound)?;
@@ -151,19 +153,19 @@ impl Suspension {
 #[utoipa::path(
     delete, path = "/admin/v1/accounts/{id}", operation_id = "delete_account", tag = "accounts",
     security(("token" = [])),
-    params(Named<AccountId>),
+    params(PathParam<AccountId>),
     responses((status = 204, description = "The account is deleted"), ChangeProblems)
 )]
-pub(super) async fn remove(
+pub(super) async fn delete(
     State(store): State<Store>,
     State(accounts): State<AccountCache>,
     State(notifier): State<Arc<Notifier>>,
     State(clock): State<SharedClock>,
-    Named(id): Named<AccountId>,
+    PathParam(id): PathParam<AccountId>,
 ) -> ApiResult<StatusCode> {
-    let known = store.delete_existing_account(clock.now(), id).await?;
+    let existed = store.delete_account(clock.now(), id).await?;
     accounts.invalidate(id);
-    if !known {
+    if !existed {
         return Err(ErrorCode::NotFound.into());
     }
     notifier.sweeper.notify_one();

@@ -1,5 +1,7 @@
-//! Listener of the admin API. Its address and token are stored in two files of the data directory,
-//! where the operator commands find them.
+//! Listeners of the admin API: a Unix socket in the data directory, and the configured one.
+//!
+//! The operator commands use the socket, never a TCP port: while the relay is stopped, any user of
+//! the machine could listen on its port and receive the token.
 
 use crate::config::AdminListen;
 use sealpost_proto::b64;
@@ -8,10 +10,12 @@ use sealpost_service::{
     http::{Endpoint, EndpointError, LocalGuard, SocketAccess},
     random_array,
 };
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, path::Path};
 use zeroize::Zeroizing;
 
-/// File with the address of the admin API.
+/// Unix socket of the operator commands in the data directory, mode 0600.
+pub(crate) const SOCKET_FILE: &str = "admin.sock";
+/// File with the address of the configured listener.
 pub(crate) const ADDRESS_FILE: &str = "admin-address";
 /// File with the token of the admin API, mode 0600. If it is missing, the next start creates a new
 /// token.
@@ -20,48 +24,53 @@ pub(crate) const TOKEN_FILE: &str = "admin-token";
 /// Reason why the admin API cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// The address or socket cannot be opened.
+    /// The configured address or socket cannot be opened.
     #[error("admin API: {0} with --admin-listen, or off")]
     Listen(#[from] EndpointError),
+    /// The socket in the data directory cannot be opened.
+    #[error("admin API: {0}")]
+    Socket(EndpointError),
     /// A file in the data directory cannot be read or written.
     #[error(transparent)]
     Files(#[from] SecretError),
 }
 
-/// Listener of the admin API, with the guard that checks its requests.
-pub(crate) struct AdminListener {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) guard: LocalGuard,
-    /// Actual address, with the assigned port.
+/// Listeners of the admin API.
+pub(crate) struct AdminListeners {
+    /// Listeners, each with the guard that checks its requests. The first one is the Unix socket in
+    /// the data directory, which the operator commands use.
+    pub(crate) endpoints: Vec<(Endpoint, LocalGuard)>,
+    /// Actual address of the configured listener, with the assigned port.
     pub(crate) address: AdminListen,
 }
 
-impl AdminListener {
-    /// Starts to listen and stores the address in the data directory; returns `None` if the API is
-    /// off. The token stays the same across restarts, so that programs that use it keep working.
+impl AdminListeners {
+    /// Starts to listen and stores the address in the data directory. The token stays the same
+    /// across restarts, so that programs that use it keep working.
     pub(crate) async fn open(
         listen: &AdminListen,
         directory: &DataDir,
-    ) -> Result<Option<Self>, AdminError> {
-        let endpoint = match listen {
-            AdminListen::Off => {
-                directory.write_secret(ADDRESS_FILE, listen.to_string().as_bytes())?;
-                return Ok(None);
-            }
-            AdminListen::Tcp(address) => listen_tcp(*address).await?,
-            AdminListen::Unix(path) => Endpoint::unix(path, SocketAccess::Owner)?,
-        };
+    ) -> Result<Self, AdminError> {
         let token = read_or_create_token(directory)?;
-        let (guard, address) = match endpoint.address() {
-            Some(address) => (LocalGuard::new(&token, address), AdminListen::Tcp(address)),
-            None => (LocalGuard::for_unix_socket(&token), listen.clone()),
+        let for_socket = |path: &Path| {
+            let endpoint = Endpoint::unix(path, SocketAccess::Owner)?;
+            Ok::<_, EndpointError>((endpoint, LocalGuard::for_unix_socket(&token)))
         };
+        let socket = directory.join(SOCKET_FILE);
+        let mut endpoints = vec![for_socket(&socket).map_err(AdminError::Socket)?];
+        let mut address = listen.clone();
+        match listen {
+            AdminListen::Unix(path) if *path != socket => endpoints.push(for_socket(path)?),
+            AdminListen::Unix(_) | AdminListen::Off => {}
+            AdminListen::Tcp(wanted) => {
+                let endpoint = listen_tcp(*wanted).await?;
+                let actual = endpoint.address().unwrap_or(*wanted);
+                address = AdminListen::Tcp(actual);
+                endpoints.push((endpoint, LocalGuard::new(&token, actual)));
+            }
+        }
         directory.write_secret(ADDRESS_FILE, address.to_string().as_bytes())?;
-        Ok(Some(Self {
-            endpoint,
-            guard,
-            address,
-        }))
+        Ok(Self { endpoints, address })
     }
 }
 
@@ -114,8 +123,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn token_is_kept_and_replaced_if_invalid() {
-        let parent = tempfile::tempdir().unwrap();
+    async fn only_an_invalid_token_is_replaced() {
+        let parent = crate::data_layout::temporary_data_directory();
         let directory = DataDir::open(parent.path()).unwrap();
         let first = read_or_create_token(&directory).unwrap();
         assert_eq!(read_or_create_token(&directory).unwrap(), first);

@@ -1,4 +1,4 @@
-//! Admin API of the relay, on a separate listener that only this machine can reach, with a token
+//! Admin API of the relay, on separate listeners that only this machine can reach, with a token
 //! from the data directory.
 //!
 //! There is one file per resource. `Host` and `Origin` are checked first, so that pages of other
@@ -22,7 +22,7 @@ mod summaries;
 mod tokens;
 
 pub use listen::AdminError;
-pub(crate) use listen::{ADDRESS_FILE, AdminListener, TOKEN_FILE};
+pub(crate) use listen::{ADDRESS_FILE, AdminListeners, SOCKET_FILE, TOKEN_FILE};
 pub(crate) use state::AdminParts;
 
 use axum::{
@@ -32,8 +32,11 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use sealpost_proto::ErrorCode;
-use sealpost_service::http::{LocalGuard, ProblemResponse, with_problems};
+use sealpost_proto::{ErrorCode, limits::ADMIN_MEMORY_BYTES_MAX};
+use sealpost_service::{
+    fair_pool::FairPool,
+    http::{LocalGuard, ProblemResponse, hold_response_memory, with_problems},
+};
 use state::AdminState;
 use std::sync::Arc;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -41,16 +44,23 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 /// Result of a handler.
 type ApiResult<T> = Result<T, ProblemResponse>;
 
-/// Returns the router of the admin listener.
+/// Returns the router of the admin API, which [`check_hosts`] completes for each listener. All
+/// their guards check the same token.
 pub(crate) fn router(parts: AdminParts, guard: LocalGuard) -> Router {
     let guard = Arc::new(guard);
-    let api = Router::from(routes()).layer(from_fn_with_state(Arc::clone(&guard), check_token));
+    let memory = FairPool::of_memory(ADMIN_MEMORY_BYTES_MAX, ADMIN_MEMORY_BYTES_MAX);
+    let api = Router::from(routes()).layer(from_fn_with_state(guard, check_token));
     let open = page::routes()
         .route("/admin/openapi.json", get(openapi::describe))
         .route("/metrics", get(metrics::show));
     with_problems(api.merge(open))
-        .layer(from_fn_with_state(guard, check_host))
+        .layer(from_fn_with_state(memory, hold_memory))
         .with_state(AdminState::new(parts))
+}
+
+/// Lets the router serve only requests that are meant for the listener of the guard.
+pub(crate) fn check_hosts(router: Router, guard: LocalGuard) -> Router {
+    router.layer(from_fn_with_state(Arc::new(guard), check_host))
 }
 
 /// Returns all routes of the OpenAPI document.
@@ -58,7 +68,7 @@ pub(crate) fn routes() -> OpenApiRouter<AdminState> {
     OpenApiRouter::with_openapi(openapi::empty())
         .routes(routes!(stats::show))
         .routes(routes!(accounts::list))
-        .routes(routes!(accounts::show, accounts::remove))
+        .routes(routes!(accounts::show, accounts::delete))
         .routes(routes!(accounts::suspend))
         .routes(routes!(accounts::resume))
         .routes(routes!(quotas::show, quotas::set))
@@ -71,12 +81,19 @@ pub(crate) fn routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(queue::drop_envelope))
 }
 
+/// Reserves the memory of each response until it is sent.
+async fn hold_memory(State(pool): State<FairPool>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let held = hold_response_memory(&pool, None, response).await;
+    held.unwrap_or_else(|| ProblemResponse::from(ErrorCode::Overloaded).into_response())
+}
+
 async fn check_host(
     State(guard): State<Arc<LocalGuard>>,
     request: Request,
     next: Next,
 ) -> Response {
-    if guard.is_local(request.headers()) {
+    if guard.is_local(&request) {
         return next.run(request).await;
     }
     ProblemResponse::from(ErrorCode::HostForbidden).into_response()

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LaneState {
-    /// Deliveries are sent as soon as they arrive.
+    /// Items are delivered as soon as they arrive.
     Ready,
     /// A batch is leased to the webhook or to a node that pulled.
     Leased,
@@ -187,7 +187,7 @@ pub(crate) enum QueueState {
     /// Delivered in order.
     #[default]
     InOrder,
-    /// Made calls fail while others passed, and is retried on its own every hour.
+    /// Calls with this envelope failed while others succeeded. It is retried alone, every hour.
     SetAside,
     /// Held behind an envelope of the same mailbox that is set aside.
     Held,

@@ -84,7 +84,7 @@ pub(super) fn empty() -> OpenApi {
 
 const DESCRIPTION: &str = "\
     API for the operator of the relay, on a separate listener that only this machine can reach. \
-    `Host` must be a loopback name with the port of the listener, and `Origin`, if present, must \
+    `Host` must be a loopback host with the port of the listener, and `Origin`, if present, must \
     match it. Ids are base64url without padding; times are Unix milliseconds. Every error is a \
     problem document (RFC 9457) with a stable `code`. Undocumented paths return `not_found`, and \
     undocumented methods of a documented path return `method_not_allowed`. No route returns the \

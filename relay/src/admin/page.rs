@@ -18,16 +18,20 @@ pub(super) fn routes() -> Router<AdminState> {
     Router::new()
         .route(
             "/",
-            get(|| async { file("text/html; charset=utf-8", include_str!("page/index.html")) }),
+            get(|| async {
+                respond_with_file("text/html; charset=utf-8", include_str!("page/index.html"))
+            }),
         )
         .route(
             "/page.css",
-            get(|| async { file("text/css; charset=utf-8", include_str!("page/page.css")) }),
+            get(|| async {
+                respond_with_file("text/css; charset=utf-8", include_str!("page/page.css"))
+            }),
         )
         .route(
             "/page.js",
             get(|| async {
-                file(
+                respond_with_file(
                     "text/javascript; charset=utf-8",
                     include_str!("page/page.js"),
                 )
@@ -36,7 +40,7 @@ pub(super) fn routes() -> Router<AdminState> {
         .route(
             "/chart.js",
             get(|| async {
-                file(
+                respond_with_file(
                     "text/javascript; charset=utf-8",
                     include_str!("page/chart.js"),
                 )
@@ -44,11 +48,11 @@ pub(super) fn routes() -> Router<AdminState> {
         )
         .route(
             "/icon.svg",
-            get(|| async { file("image/svg+xml", include_str!("page/icon.svg")) }),
+            get(|| async { respond_with_file("image/svg+xml", include_str!("page/icon.svg")) }),
         )
 }
 
-fn file(content_type: &'static str, text: &'static str) -> Response {
+fn respond_with_file(content_type: &'static str, text: &'static str) -> Response {
     let mut response = text.into_response();
     for (name, value) in [
         (header::CONTENT_TYPE, content_type),

@@ -21,9 +21,9 @@ use utoipa::{
 };
 
 /// Query parameters.
-pub(super) struct Params<T>(pub(super) T);
+pub(super) struct QueryParams<T>(pub(super) T);
 
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<T> {
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for QueryParams<T> {
     type Rejection = ProblemResponse;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
@@ -35,9 +35,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<
 }
 
 /// Id or name in a path with a single parameter.
-pub(super) struct Named<T>(pub(super) T);
+pub(super) struct PathParam<T>(pub(super) T);
 
-impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Named<T>
+impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for PathParam<T>
 where
     T::Err: std::fmt::Display,
 {
@@ -53,7 +53,7 @@ where
     }
 }
 
-impl<T: ToSchema> IntoParams for Named<T> {
+impl<T: ToSchema> IntoParams for PathParam<T> {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let id = ParameterBuilder::new()
             .name("id")
@@ -68,11 +68,11 @@ pub(super) fn malformed(detail: impl Into<String>) -> ProblemResponse {
 }
 
 /// Returns the page size for a requested limit, within the allowed range.
-pub(super) fn page_items(limit: Option<u32>) -> usize {
+pub(super) fn page_size(limit: Option<u32>) -> usize {
     limit.unwrap_or(PAGE_ITEMS_DEFAULT).clamp(1, PAGE_ITEMS_MAX) as usize
 }
 
-/// IdPrefix of an account id, as the range of ids that start with it.
+/// Prefix of an account id, as the range of ids that start with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IdPrefix {
     pub(super) first: AccountId,
@@ -103,14 +103,14 @@ impl FromStr for IdPrefix {
         if text.len() > ID_CHARS {
             return Err(ParseIdPrefixError);
         }
-        let filled = |fill: &str| {
+        let pad_and_parse = |fill: &str| {
             let text = format!("{text}{}", fill.repeat(CHARS_OF_18_BYTES - text.len()));
             let bytes = b64::parse_array::<18>(&text).map_err(|_| ParseIdPrefixError)?;
             AccountId::try_from(&bytes[..16]).map_err(|_| ParseIdPrefixError)
         };
         Ok(Self {
-            first: filled("A")?,
-            last: filled("_")?,
+            first: pad_and_parse("A")?,
+            last: pad_and_parse("_")?,
         })
     }
 }

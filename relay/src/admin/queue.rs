@@ -4,7 +4,7 @@ use super::{
     ApiResult,
     model::{DropResult, Items, Queues, RetryResult},
     openapi::{COMMON, WRITES},
-    query::{Named, Params, page_items},
+    query::{PathParam, QueryParams, page_size},
 };
 use crate::{
     accounts::Accounts,
@@ -13,7 +13,7 @@ use crate::{
     store::{QueueCursor, Store},
 };
 use axum::extract::State;
-use sealpost_proto::{AccountId, DeliveryId, EnvelopeId, ErrorCode, limits::ADMIN_BATCH_ROWS_MAX};
+use sealpost_proto::{AccountId, DeliveryId, EnvelopeId, ErrorCode};
 use sealpost_service::{Clock as _, SharedClock, http::Json};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use std::sync::Arc;
 /// Query parameters of the list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct List {
+pub(super) struct ListQuery {
     /// Only queues whose webhook is failing or off.
     #[serde(default)]
     failing: bool,
     /// Cursor: `next` of the previous page.
-    #[serde(default, deserialize_with = "cursor")]
+    #[serde(default, deserialize_with = "deserialize_cursor")]
     #[param(value_type = Option<String>)]
     after: Option<QueueCursor>,
     /// Queues per page: 100 by default, at most 500.
@@ -36,7 +36,7 @@ pub(super) struct List {
 /// Query parameters of a single queue.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Show {
+pub(super) struct ShowQuery {
     /// Cursor: `next` of the previous page.
     after: Option<u64>,
     /// Items per page: 100 by default, at most 500.
@@ -46,7 +46,7 @@ pub(super) struct Show {
 /// Query parameters of a drop request.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct DropAll {
+pub(super) struct DropQuery {
     /// `up_to` of the previous response, so that envelopes that arrive in the meantime are kept.
     up_to: Option<u64>,
 }
@@ -59,15 +59,15 @@ problems!(ListProblems: COMMON);
 #[utoipa::path(
     get, path = "/admin/v1/queues", operation_id = "list_queues", tag = "queues",
     security(("token" = [])),
-    params(List),
+    params(ListQuery),
     responses((status = 200, description = "Page of queues", body = Queues), ListProblems)
 )]
 pub(super) async fn list(
     State(store): State<Store>,
     State(clock): State<SharedClock>,
-    Params(query): Params<List>,
+    QueryParams(query): QueryParams<ListQuery>,
 ) -> ApiResult<Json<Queues>> {
-    let (now, limit) = (clock.now(), page_items(query.limit));
+    let (now, limit) = (clock.now(), page_size(query.limit));
     let page = store
         .list_queues(now, query.failing, query.after, limit)
         .await?;
@@ -82,17 +82,17 @@ problems!(ShowProblems: COMMON; NotFound);
 #[utoipa::path(
     get, path = "/admin/v1/queues/{id}", operation_id = "show_queue", tag = "queues",
     security(("token" = [])),
-    params(Named<AccountId>, Show),
+    params(PathParam<AccountId>, ShowQuery),
     responses((status = 200, description = "Page of items", body = Items), ShowProblems)
 )]
 pub(super) async fn show(
     State(store): State<Store>,
     State(clock): State<SharedClock>,
-    Named(id): Named<AccountId>,
-    Params(query): Params<Show>,
+    PathParam(id): PathParam<AccountId>,
+    QueryParams(query): QueryParams<ShowQuery>,
 ) -> ApiResult<Json<Items>> {
     let after = DeliveryId(query.after.unwrap_or_default());
-    let (now, limit) = (clock.now(), page_items(query.limit));
+    let (now, limit) = (clock.now(), page_size(query.limit));
     let items = store.list_queue_items(now, id, after, limit).await?;
     Ok(Json(Items::new(now, items.ok_or(ErrorCode::NotFound)?)))
 }
@@ -105,7 +105,7 @@ problems!(ChangeProblems: COMMON, WRITES; NotFound);
 #[utoipa::path(
     post, path = "/admin/v1/queues/{id}/retry", operation_id = "retry_queue", tag = "queues",
     security(("token" = [])),
-    params(Named<AccountId>),
+    params(PathParam<AccountId>),
     responses(
         (
             status = 200,
@@ -120,7 +120,7 @@ pub(super) async fn retry(
     State(accounts): State<Accounts>,
     State(notifier): State<Arc<Notifier>>,
     State(clock): State<SharedClock>,
-    Named(id): Named<AccountId>,
+    PathParam(id): PathParam<AccountId>,
 ) -> ApiResult<Json<RetryResult>> {
     let retried = store
         .retry_queue(clock.now(), id)
@@ -170,8 +170,8 @@ pub(super) async fn retry_all(
             .iter()
             .for_each(|account| accounts.invalidate(*account));
         notifier.notify_accounts(&batch.accounts);
-        after = batch.accounts.last().copied();
-        if batch.accounts.len() < ADMIN_BATCH_ROWS_MAX {
+        after = batch.next;
+        if after.is_none() {
             return Ok(Json(total));
         }
     }
@@ -184,7 +184,7 @@ pub(super) async fn retry_all(
 #[utoipa::path(
     delete, path = "/admin/v1/queues/{id}", operation_id = "drop_queue", tag = "queues",
     security(("token" = [])),
-    params(Named<AccountId>, DropAll),
+    params(PathParam<AccountId>, DropQuery),
     responses(
         (status = 200, description = "Number of dropped envelopes", body = DropResult),
         ChangeProblems
@@ -194,8 +194,8 @@ pub(super) async fn drop_all(
     State(store): State<Store>,
     State(notifier): State<Arc<Notifier>>,
     State(clock): State<SharedClock>,
-    Named(id): Named<AccountId>,
-    Params(query): Params<DropAll>,
+    PathParam(id): PathParam<AccountId>,
+    QueryParams(query): QueryParams<DropQuery>,
 ) -> ApiResult<Json<DropResult>> {
     let result = store
         .drop_queue(clock.now(), id, query.up_to.map(DeliveryId))
@@ -212,7 +212,7 @@ pub(super) async fn drop_all(
 #[utoipa::path(
     delete, path = "/admin/v1/envelopes/{id}", operation_id = "drop_envelope", tag = "queues",
     security(("token" = [])),
-    params(Named<EnvelopeId>),
+    params(PathParam<EnvelopeId>),
     responses(
         (status = 200, description = "Number of dropped envelopes", body = DropResult),
         ChangeProblems
@@ -222,7 +222,7 @@ pub(super) async fn drop_envelope(
     State(store): State<Store>,
     State(notifier): State<Arc<Notifier>>,
     State(clock): State<SharedClock>,
-    Named(id): Named<EnvelopeId>,
+    PathParam(id): PathParam<EnvelopeId>,
 ) -> ApiResult<Json<DropResult>> {
     let result = store.drop_envelope(clock.now(), id).await?;
     if result.envelopes == 0 {
@@ -233,7 +233,9 @@ pub(super) async fn drop_envelope(
     Ok(Json(result.into()))
 }
 
-fn cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<QueueCursor>, D::Error> {
+fn deserialize_cursor<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<QueueCursor>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     text.map(|text| text.parse().map_err(D::Error::custom))
         .transpose()

@@ -4,7 +4,7 @@ use super::{
     ApiResult,
     model::{CreatedToken, NewToken, Tokens},
     openapi::{COMMON, WRITES},
-    query::{Named, Params, malformed, page_items},
+    query::{PathParam, QueryParams, malformed, page_size},
 };
 use crate::{
     http::retryable_problem,
@@ -32,7 +32,7 @@ const TOKEN_PREFIX: &str = "sealpost_rt_";
 /// Query parameters of the list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct List {
+pub(super) struct ListQuery {
     /// Cursor: `next` of the previous page.
     after: Option<String>,
     /// Tokens per page: 100 by default, at most 500.
@@ -45,7 +45,7 @@ problems!(ListProblems: COMMON);
 #[utoipa::path(
     get, path = "/admin/v1/tokens", operation_id = "list_tokens", tag = "tokens",
     security(("token" = [])),
-    params(List),
+    params(ListQuery),
     responses(
         (status = 200, description = "Page of tokens, ordered by name", body = Tokens),
         ListProblems
@@ -54,10 +54,10 @@ problems!(ListProblems: COMMON);
 pub(super) async fn list(
     State(store): State<Store>,
     State(clock): State<SharedClock>,
-    Params(query): Params<List>,
+    QueryParams(query): QueryParams<ListQuery>,
 ) -> ApiResult<Json<Tokens>> {
     let page = store
-        .list_tokens(query.after, page_items(query.limit))
+        .list_tokens(query.after, page_size(query.limit))
         .await?;
     Ok(Json(Tokens::new(clock.now(), page)))
 }
@@ -103,7 +103,7 @@ pub(super) async fn create(
     let details = store
         .create_token(now, registration)
         .await?
-        .map_err(refusal)?;
+        .map_err(refusal_problem)?;
     tracing::info!(
         name = details.name,
         "registration token created by the operator"
@@ -130,7 +130,7 @@ problems!(RevokeProblems: COMMON, WRITES; NotFound);
 )]
 pub(super) async fn revoke(
     State(store): State<Store>,
-    Named(name): Named<String>,
+    PathParam(name): PathParam<String>,
 ) -> ApiResult<StatusCode> {
     if !store.revoke_token(name).await? {
         return Err(Problem::new(ErrorCode::NotFound, "there is no token with this name").into());
@@ -146,7 +146,7 @@ fn is_valid_name(name: &str) -> bool {
         && name.chars().all(is_allowed)
 }
 
-fn refusal(code: ErrorCode) -> ProblemResponse {
+fn refusal_problem(code: ErrorCode) -> ProblemResponse {
     match code {
         ErrorCode::Conflict => Problem::new(code, "a token with this name already exists").into(),
         code => retryable_problem(code),

@@ -3,8 +3,10 @@
 use super::{
     client::Client,
     error::CliError,
-    output::{Output, TextTable, cell, format_age, format_mailbox_count, plural, status_cell},
-    queue::{endpoint, id_prefix, lane_state_text, reason_suffix},
+    output::{
+        Output, TextTable, cell, format_age, format_mailbox_count, format_plural, status_cell,
+    },
+    queue::{describe_lane_state, format_endpoint, format_id_prefix, format_reason_suffix},
 };
 use crate::admin::model::{Account, AccountQuotas, Accounts, QuotaSettings};
 use clap::{Args, Subcommand};
@@ -84,7 +86,7 @@ fn parse_assignment(text: &str) -> Result<(String, Option<u64>), String> {
     }
 }
 
-/// Whether a quota is a size, which is written with its unit.
+/// Returns whether a quota is a size, which is written with its unit.
 fn is_size(name: &str) -> bool {
     name.contains("bytes")
 }
@@ -108,7 +110,7 @@ impl AccountsCommand {
             Self::Suspend(arg) => change_state(&arg, "suspend", client, output).await,
             Self::Resume(arg) => change_state(&arg, "resume", client, output).await,
             Self::Delete(args) => delete(&args, client, output).await,
-            Self::Quota(args) => quota(args, client, output).await,
+            Self::Quota(args) => show_or_set_quotas(args, client, output).await,
         }
     }
 }
@@ -136,19 +138,19 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
         "ENDPOINT",
     ];
     let mut table = TextTable::new(&header)
-        .unwrapped(&[0, 1])
-        .right_aligned(&[2, 3, 4, 5, 6]);
+        .disable_wrapping(&[0, 1])
+        .align_right(&[2, 3, 4, 5, 6]);
     for account in &page.accounts {
-        let (text, color) = lane_state_text(account.lane.state);
+        let (text, color) = describe_lane_state(account.lane.state);
         table.add_row(vec![
-            cell(id_prefix(account.account_id)),
+            cell(format_id_prefix(account.account_id)),
             status_cell(text, color),
             cell(account.lane.waiting),
             cell(format_age(account.lane.oldest_at, page.relay_time)),
             cell(account.mailboxes),
             cell(format_size(account.blob_bytes)),
             cell(format_age(Some(account.created_at), page.relay_time)),
-            cell(endpoint(&account.lane)),
+            cell(format_endpoint(&account.lane)),
         ]);
     }
     output.print_table(table)?;
@@ -162,15 +164,15 @@ fn show(account: &Account, now: Timestamp, output: &mut Output) -> Result<(), Cl
     if output.is_json() {
         return output.print_json(account);
     }
-    let (text, _) = lane_state_text(account.lane.state);
+    let (text, _) = describe_lane_state(account.lane.state);
     output.print_line(format!("account     {}", account.account_id))?;
     output.print_line(format!(
         "registered  {} ago",
         format_age(Some(account.created_at), now)
     ))?;
-    let reason = reason_suffix(&account.lane);
+    let reason = format_reason_suffix(&account.lane);
     output.print_line(format!("state       {text}{reason}"))?;
-    output.print_line(format!("endpoint    {}", endpoint(&account.lane)))?;
+    output.print_line(format!("endpoint    {}", format_endpoint(&account.lane)))?;
     output.print_line(format!("mailboxes   {}", account.mailboxes))?;
     output.print_line(format!("files       {}", format_size(account.blob_bytes)))?;
     let oldest = account.lane.oldest_at.map_or_else(String::new, |at| {
@@ -209,7 +211,7 @@ async fn delete(args: &DeleteArgs, client: &Client, output: &mut Output) -> Resu
         "Delete account {id} with {}, {} of files and {}?",
         format_mailbox_count(account.mailboxes),
         format_size(account.blob_bytes),
-        plural(account.lane.waiting, "queued item"),
+        format_plural(account.lane.waiting, "queued item"),
     );
     output.confirm(&question, args.yes)?;
     client.delete(&format!("accounts/{id}")).await?;
@@ -220,7 +222,11 @@ async fn delete(args: &DeleteArgs, client: &Client, output: &mut Output) -> Resu
     }
 }
 
-async fn quota(args: QuotaArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
+async fn show_or_set_quotas(
+    args: QuotaArgs,
+    client: &Client,
+    output: &mut Output,
+) -> Result<(), CliError> {
     let (account, _) = client.find_account(&args.account.account).await?;
     let path = format!("accounts/{}/quotas", account.account_id);
     let mut quotas: AccountQuotas = client.get(&path, &[]).await?;
@@ -251,8 +257,8 @@ async fn quota(args: QuotaArgs, client: &Client, output: &mut Output) -> Result<
         return output.print_json(&quotas);
     }
     let mut table = TextTable::new(&["QUOTA", "LIMIT", "DEFAULT", "USED"])
-        .unwrapped(&[0])
-        .right_aligned(&[1, 2, 3]);
+        .disable_wrapping(&[0])
+        .align_right(&[1, 2, 3]);
     for quota in &quotas.quotas {
         table.add_row(vec![
             cell(&quota.name),

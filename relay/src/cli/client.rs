@@ -1,10 +1,10 @@
-//! Client of the admin API. It finds the relay through two files in the data directory and turns
-//! every response into a typed value or a [`CliError`].
+//! Client of the admin API. It connects to the relay's socket in the data directory, sends the token
+//! from there, and turns every response into a typed value or a [`CliError`].
 
 use super::error::CliError;
 use crate::{
     admin::{
-        ADDRESS_FILE, TOKEN_FILE,
+        ADDRESS_FILE, SOCKET_FILE, TOKEN_FILE,
         model::{Account, Accounts},
     },
     config::AdminListen,
@@ -17,82 +17,57 @@ use sealpost_proto::{
     Problem, Timestamp,
     limits::{ADMIN_RESPONSE_BYTES_MAX, LOCAL_CONNECT_TIMEOUT, LOCAL_RESPONSE_TIMEOUT},
 };
-use sealpost_service::{http::JSON_TYPE, units::shell_quote};
+use sealpost_service::{
+    http::{JSON_TYPE, SocketPath},
+    units::shell_quote,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     error::Error,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
-    time::timeout,
-};
+use tokio::{net::UnixStream, time::timeout};
 use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
 /// Client of the admin API of one relay.
 pub(super) struct Client {
-    address: AdminListen,
+    data: PathBuf,
     token: Zeroizing<String>,
-    /// Next step for the operator if the relay does not respond.
-    start_hint: String,
 }
-
-/// TCP or Unix connection.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Query parameters of a request.
 pub(super) type Query<'a> = &'a [(&'a str, &'a str)];
 
 impl Client {
-    /// Reads the address and the token of the relay. Does not connect yet.
+    /// Reads the token of the relay. Does not connect yet.
     ///
     /// # Errors
-    /// [`CliError::Unreachable`] if no relay ever ran on the directory or its admin API is off.
+    /// [`CliError::Unreachable`] if no relay ever ran on the directory.
     pub(super) fn open(data: &Path) -> Result<Self, CliError> {
-        let start_hint = format!(
-            "start the relay: sealpost-relay serve --data {}",
-            shell_quote(&data.to_string_lossy())
-        );
-        let text = read_file(data, ADDRESS_FILE, &start_hint)?;
-        let address = match text.parse() {
-            Ok(AdminListen::Tcp(address)) => AdminListen::Tcp(connectable(address)),
-            Ok(address @ AdminListen::Unix(_)) => address,
-            Ok(AdminListen::Off) => {
-                return Err(CliError::unreachable(
-                    "the admin API of this relay is off",
-                    "start the relay without --admin-listen off",
-                ));
-            }
-            Err(error) => {
-                return Err(CliError::unreachable(
-                    format!("{ADDRESS_FILE} contains \"{text}\": {error}"),
-                    start_hint,
-                ));
-            }
-        };
         Ok(Self {
-            address,
-            token: Zeroizing::new(read_file(data, TOKEN_FILE, &start_hint)?),
-            start_hint,
+            data: data.to_owned(),
+            token: Zeroizing::new(read_file(data, TOKEN_FILE)?),
         })
     }
 
-    /// Returns the URL of the status page with the token in its fragment.
+    /// Returns the URL of the status page with the token in its fragment. The relay must have
+    /// responded before: otherwise another program could listen on its address.
     ///
     /// # Errors
-    /// [`CliError::Usage`] if the API listens on a Unix socket, which browsers cannot open.
+    /// [`CliError::Usage`] if the API has no TCP address, which is all that browsers can open.
     pub(super) fn page_url(&self) -> Result<String, CliError> {
-        match &self.address {
-            AdminListen::Tcp(address) => Ok(format!("http://{address}/#token={}", *self.token)),
-            AdminListen::Unix(_) | AdminListen::Off => Err(CliError::usage(
-                format!("a browser cannot open {}", self.address),
+        let listen = read_file(&self.data, ADDRESS_FILE)?;
+        match listen.parse() {
+            Ok(AdminListen::Tcp(address)) => {
+                let address = to_connectable(address);
+                Ok(format!("http://{address}/#token={}", *self.token))
+            }
+            _ => Err(CliError::usage(
+                format!("a browser cannot open the admin listener ({listen})"),
                 "set admin.listen to an address, or use sealpost-relay stats",
             )),
         }
@@ -195,7 +170,7 @@ impl Client {
         let request = Request::builder()
             .method(method)
             .uri(target)
-            .header(header::HOST, self.host())
+            .header(header::HOST, "localhost")
             .header(header::AUTHORIZATION, format!("Bearer {}", *self.token))
             .header(header::CONTENT_TYPE, JSON_TYPE)
             .body(Full::new(Bytes::from(body)))
@@ -216,47 +191,49 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Bytes), CliError> {
-        let connecting = async {
-            Ok::<Box<dyn Stream>, io::Error>(match &self.address {
-                AdminListen::Tcp(address) => Box::new(TcpStream::connect(address).await?),
-                AdminListen::Unix(path) => Box::new(UnixStream::connect(path).await?),
-                AdminListen::Off => return Err(io::ErrorKind::NotConnected.into()),
-            })
-        };
-        let stream = self.with_timeout(LOCAL_CONNECT_TIMEOUT, connecting).await?;
+        let stream = self.with_timeout(LOCAL_CONNECT_TIMEOUT, self.connect());
+        let stream = stream.await??;
         self.with_timeout(LOCAL_RESPONSE_TIMEOUT, send(stream, request))
-            .await
+            .await?
+            .map_err(|error| self.no_response(&error.to_string()))
     }
 
-    fn host(&self) -> String {
-        match &self.address {
-            AdminListen::Tcp(address) => address.to_string(),
-            AdminListen::Unix(_) | AdminListen::Off => "localhost".to_owned(),
-        }
+    async fn connect(&self) -> Result<UnixStream, CliError> {
+        let path = self.data.join(SOCKET_FILE);
+        let stream = async { UnixStream::connect(SocketPath::new(&path)?.as_path()).await };
+        stream.await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => not_running(&self.data),
+            io::ErrorKind::PermissionDenied => unreadable(&path, &error),
+            _ => self.no_response(&error.to_string()),
+        })
     }
 
-    async fn with_timeout<T, E: ToString>(
+    async fn with_timeout<T>(
         &self,
         limit: Duration,
-        work: impl Future<Output = Result<T, E>>,
+        work: impl Future<Output = T>,
     ) -> Result<T, CliError> {
-        let cause = match timeout(limit, work).await {
-            Ok(Ok(done)) => return Ok(done),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "timed out".to_owned(),
-        };
-        let message = format!("the relay does not respond at {}: {cause}", self.address);
-        Err(CliError::unreachable(message, self.start_hint.clone()))
+        timeout(limit, work)
+            .await
+            .map_err(|_| self.no_response("timed out"))
+    }
+
+    fn no_response(&self, cause: &str) -> CliError {
+        let message = format!(
+            "the relay on {} does not respond: {cause}",
+            self.data.display()
+        );
+        CliError::unreachable(message, start_hint(&self.data))
     }
 
     fn unexpected_response(&self, cause: &str) -> CliError {
-        let message = format!("unexpected response from {}: {cause}", self.address);
+        let message = format!("unexpected response of the relay: {cause}");
         CliError::unreachable(message, "use the sealpost-relay version that is running")
     }
 }
 
 async fn send(
-    stream: Box<dyn Stream>,
+    stream: UnixStream,
     request: Request<Full<Bytes>>,
 ) -> Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>> {
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
@@ -269,22 +246,33 @@ async fn send(
     Ok((status, body.to_bytes()))
 }
 
-fn read_file(data: &Path, name: &str, start_hint: &str) -> Result<String, CliError> {
+fn read_file(data: &Path, name: &str) -> Result<String, CliError> {
     match std::fs::read_to_string(data.join(name)) {
         Ok(text) => Ok(text.trim().to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CliError::unreachable(
-            format!("no relay is running on {}", data.display()),
-            start_hint,
-        )),
-        Err(error) => Err(CliError::unreachable(
-            format!("cannot read {}: {error}", data.join(name).display()),
-            "run the command as the relay's user, or with sudo",
-        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(not_running(data)),
+        Err(error) => Err(unreadable(&data.join(name), &error)),
     }
 }
 
+fn not_running(data: &Path) -> CliError {
+    let message = format!("no relay is running on {}", data.display());
+    CliError::unreachable(message, start_hint(data))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> CliError {
+    CliError::unreachable(
+        format!("cannot open {}: {error}", path.display()),
+        "run the command as the relay's user, or with sudo",
+    )
+}
+
+fn start_hint(data: &Path) -> String {
+    let data = shell_quote(&data.to_string_lossy());
+    format!("start the relay: sealpost-relay serve --data {data}")
+}
+
 /// Replaces an unspecified address such as `0.0.0.0`, on which a relay can listen, by loopback.
-fn connectable(address: SocketAddr) -> SocketAddr {
+fn to_connectable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

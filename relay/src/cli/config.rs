@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_masked_and_origins_shown() {
+    fn origins_are_shown_without_secrets() {
         let settings = settings(&["--registration-token", "open-sesame", "--log", "json"]);
         for text in [
             format_toml(&settings, true),

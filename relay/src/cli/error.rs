@@ -1,6 +1,7 @@
 //! Errors of operator commands: a message, the next step, and an exit code.
 
 use sealpost_proto::{ErrorCode, Problem};
+use sealpost_service::escape::{escape_block, escape_line};
 use serde::Serialize;
 use std::{
     fmt::Display,
@@ -102,9 +103,17 @@ impl CommandFailure {
                     detail: error.to_string(),
                     next: error.next(),
                 };
-                writeln!(out, "{}", serde_json::to_string(&document)?)
+                writeln!(out, "{}", escape_block(&serde_json::to_string(&document)?))
             }
-            _ => writeln!(out, "error: {error}\nnext:  {}", error.next()),
+            _ => {
+                let (error, next) = (error.to_string(), error.next());
+                writeln!(
+                    out,
+                    "error: {}\nnext:  {}",
+                    escape_line(&error),
+                    escape_line(next)
+                )
+            }
         }
     }
 }
@@ -123,5 +132,32 @@ const fn next_step(code: ErrorCode) -> &'static str {
         }
         ErrorCode::StorageFull => "free space on the disk of the data directory",
         _ => "try again in a moment; see the relay's log for details",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_the_relay_is_escaped() {
+        let detail = "no account\u{1b}[2J\u{9b}2J\u{202e}\nnext:  rm -r /";
+        for as_json in [false, true] {
+            let error = CliError::Refused(Problem::new(ErrorCode::NotFound, detail));
+            let mut written = Vec::new();
+            CommandFailure { error, as_json }
+                .write(&mut written)
+                .unwrap();
+            let written = String::from_utf8(written).unwrap();
+            assert!(
+                !written.contains(['\u{1b}', '\u{9b}', '\u{202e}']),
+                "{written}"
+            );
+            assert_eq!(
+                written.lines().count(),
+                if as_json { 1 } else { 2 },
+                "{written}"
+            );
+        }
     }
 }

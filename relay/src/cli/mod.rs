@@ -23,6 +23,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use error::CommandFailure;
 use futures_util::future::LocalBoxFuture;
+use sealpost_service::escape::escape_block;
 use std::{
     ffi::OsString,
     io::{Write as _, stderr},
@@ -96,7 +97,7 @@ pub fn main_with_args(args: Vec<OsString>) -> ExitCode {
                 failure.exit_code()
             }
             None => {
-                let _ = writeln!(stderr(), "sealpost-relay: {error:#}");
+                let _ = writeln!(stderr(), "sealpost-relay: {}", escape_block(&format!("{error:#}")));
                 ExitCode::FAILURE
             }
         },

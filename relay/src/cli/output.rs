@@ -9,11 +9,14 @@ use comfy_table::{
     presets,
 };
 use sealpost_proto::Timestamp;
-use sealpost_service::units::{format_count, format_duration};
+use sealpost_service::{
+    escape::{escape_block, escape_line, is_display_control},
+    units::{format_count, format_duration},
+};
 use serde::Serialize;
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
 
-/// A rule under the header and no other lines, readable without colour.
+/// A line under the header and no other borders.
 const STYLE: TableStyle =
     presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
 
@@ -22,7 +25,7 @@ pub(super) struct Output {
     out: Box<dyn Write + Send>,
     is_json: bool,
     is_coloured: bool,
-    /// Width of the terminal in columns; `None` without a terminal, and then nothing is wrapped.
+    /// Width of the terminal in columns; some report 0. `None` without a terminal.
     width: Option<u16>,
 }
 
@@ -74,17 +77,7 @@ impl Output {
 
     pub(super) fn print_json(&mut self, document: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string_pretty(document).map_err(io::Error::from)?;
-        // Such characters occur only within strings, where an escape is equivalent.
-        for c in text.chars() {
-            if c == '\n' || !controls_terminal(c) {
-                write!(self.out, "{c}")?;
-            } else {
-                c.encode_utf16(&mut [0; 2])
-                    .iter()
-                    .try_for_each(|unit| write!(self.out, "\\u{unit:04x}"))?;
-            }
-        }
-        Ok(writeln!(self.out)?)
+        Ok(writeln!(self.out, "{}", escape_block(&text))?)
     }
 
     pub(super) fn print_table(&mut self, mut text_table: TextTable) -> Result<(), CliError> {
@@ -94,7 +87,8 @@ impl Output {
         } else {
             table.force_no_tty()
         };
-        match self.width {
+        // Without a width, nothing is wrapped.
+        match self.width.filter(|&columns| columns > 0) {
             Some(width) => table
                 .set_width(width)
                 .set_content_arrangement(ContentArrangement::Dynamic),
@@ -111,8 +105,8 @@ impl Output {
     }
 
     /// Asks for confirmation of an action that cannot be undone.
-    pub(super) fn confirm(&mut self, question: &str, yes: bool) -> Result<(), CliError> {
-        if yes {
+    pub(super) fn confirm(&mut self, question: &str, is_confirmed: bool) -> Result<(), CliError> {
+        if is_confirmed {
             return Ok(());
         }
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
@@ -121,7 +115,7 @@ impl Output {
                 "pass --yes if you are sure",
             ));
         }
-        write!(io::stderr(), "{question} [y/N] ")?;
+        write!(io::stderr(), "{} [y/N] ", escape_line(question))?;
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;
         match answer.trim() {
@@ -145,7 +139,7 @@ impl TextTable {
     }
 
     /// Aligns these columns to the right.
-    pub(super) fn right_aligned(mut self, columns: &[usize]) -> Self {
+    pub(super) fn align_right(mut self, columns: &[usize]) -> Self {
         for &column in columns {
             if let Some(column) = self.0.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);
@@ -155,7 +149,7 @@ impl TextTable {
     }
 
     /// Excludes these columns from wrapping, so that an id can be selected as one word.
-    pub(super) fn unwrapped(mut self, columns: &[usize]) -> Self {
+    pub(super) fn disable_wrapping(mut self, columns: &[usize]) -> Self {
         for &column in columns {
             if let Some(column) = self.0.column_mut(column) {
                 column.set_constraint(ColumnConstraint::ContentWidth);
@@ -188,7 +182,7 @@ pub(super) fn status_cell(text: impl ToString, color: StatusColor) -> Cell {
 }
 
 /// Formats `1 account`, `3 accounts`.
-pub(super) fn plural(number: u64, noun: &str) -> String {
+pub(super) fn format_plural(number: u64, noun: &str) -> String {
     format_count(usize::try_from(number).unwrap_or(usize::MAX), noun)
 }
 
@@ -213,33 +207,60 @@ pub(super) fn format_time_until(at: Option<Timestamp>, now: Timestamp) -> String
     )
 }
 
+/// Replaces characters that act on a terminal, and line breaks: another line could pretend to be
+/// output of this program.
 fn sanitize(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if controls_terminal(c) && c != '\n' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
-/// Whether it is a control character or changes the direction of the text.
-fn controls_terminal(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    text.replace(is_display_control, "\u{fffd}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// Output that a test can read.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn output_with_width(width: Option<u16>) -> (Output, Arc<Mutex<Vec<u8>>>) {
+        let written = Written::default();
+        let output = Output {
+            out: Box::new(written.clone()),
+            is_json: false,
+            is_coloured: false,
+            width,
+        };
+        (output, written.0)
+    }
+
+    #[test]
+    fn terminal_without_width_wraps_nothing() {
+        for width in [None, Some(0)] {
+            let (mut output, written) = output_with_width(width);
+            let mut table = TextTable::new(&["ACCOUNT", "LAST ERROR"]);
+            let error = "the endpoint responded with status 503 and asked to wait";
+            table.add_row(vec![cell("account"), cell(error)]);
+            output.print_table(table).unwrap();
+            let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+            assert!(text.contains(error), "{text}");
+        }
+    }
 
     #[test]
     fn control_characters_are_replaced() {
         assert_eq!(
             sanitize("a\u{1b}[31mb\u{9b}\u{202e}c\nd"),
-            "a\u{fffd}[31mb\u{fffd}\u{fffd}c\nd"
+            "a\u{fffd}[31mb\u{fffd}\u{fffd}c\u{fffd}d"
         );
     }
 }

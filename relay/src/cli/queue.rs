@@ -4,7 +4,8 @@ use super::{
     client::Client,
     error::CliError,
     output::{
-        Output, StatusColor, TextTable, cell, format_age, format_time_until, plural, status_cell,
+        Output, StatusColor, TextTable, cell, format_age, format_plural, format_time_until,
+        status_cell,
     },
 };
 use crate::admin::model::{
@@ -96,18 +97,18 @@ impl QueueCommand {
             Self::List(args) => list(&args, client, output).await,
             Self::Show(args) => show(&args, client, output).await,
             Self::Retry(args) => retry(&args, client, output).await,
-            Self::Drop(args) => drop(&args, client, output).await,
+            Self::Drop(args) => drop_target(&args, client, output).await,
         }
     }
 }
 
 /// Returns the prefix of an account id that tables show.
-pub(super) fn id_prefix(account: AccountId) -> String {
+pub(super) fn format_id_prefix(account: AccountId) -> String {
     account.to_string().chars().take(ID_PREFIX_CHARS).collect()
 }
 
 /// Returns the display text and colour of a lane state.
-pub(super) const fn lane_state_text(state: LaneState) -> (&'static str, StatusColor) {
+pub(super) const fn describe_lane_state(state: LaneState) -> (&'static str, StatusColor) {
     match state {
         LaneState::Ready => ("ready", StatusColor::Good),
         LaneState::Leased => ("sending", StatusColor::Good),
@@ -121,12 +122,12 @@ pub(super) const fn lane_state_text(state: LaneState) -> (&'static str, StatusCo
 }
 
 /// Returns the host of the webhook, or a dash.
-pub(super) fn endpoint(lane: &Lane) -> &str {
+pub(super) fn format_endpoint(lane: &Lane) -> &str {
     lane.webhook_host.as_deref().unwrap_or("-")
 }
 
 /// Returns the reason of a failure as a suffix, empty if there is none.
-pub(super) fn reason_suffix(lane: &Lane) -> String {
+pub(super) fn format_reason_suffix(lane: &Lane) -> String {
     lane.reason
         .as_ref()
         .map(|reason| format!(": {reason}"))
@@ -159,12 +160,12 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
         "LAST REASON",
     ];
     let mut table = TextTable::new(&header)
-        .unwrapped(&[0, 3])
-        .right_aligned(&[1, 2, 4]);
+        .disable_wrapping(&[0, 3])
+        .align_right(&[1, 2, 4]);
     for Queue { account_id, lane } in &page.queues {
-        let (text, color) = lane_state_text(lane.state);
+        let (text, color) = describe_lane_state(lane.state);
         table.add_row(vec![
-            cell(id_prefix(*account_id)),
+            cell(format_id_prefix(*account_id)),
             cell(lane.waiting),
             cell(format_age(lane.oldest_at, page.relay_time)),
             status_cell(
@@ -176,7 +177,7 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
                 color,
             ),
             cell(format_time_until(lane.next_attempt_at, page.relay_time)),
-            cell(endpoint(lane)),
+            cell(format_endpoint(lane)),
             cell(lane.reason.as_deref().unwrap_or("-")),
         ]);
     }
@@ -201,20 +202,20 @@ async fn show(args: &ShowArgs, client: &Client, output: &mut Output) -> Result<(
         return output.print_json(&page);
     }
     let lane = &page.queue.lane;
-    let (text, _) = lane_state_text(lane.state);
+    let (text, _) = describe_lane_state(lane.state);
     output.print_line(format!("account  {id}"))?;
-    output.print_line(format!("state    {text}{}", reason_suffix(lane)))?;
+    output.print_line(format!("state    {text}{}", format_reason_suffix(lane)))?;
     if lane.next_attempt_at.is_some() {
         output.print_line(format!(
             "next     {}, after {}",
             format_time_until(lane.next_attempt_at, page.relay_time),
-            plural(lane.failures.into(), "failure")
+            format_plural(lane.failures.into(), "failure")
         ))?;
     }
     output.print_line(format!("waiting  {}", lane.waiting))?;
     if !page.items.is_empty() {
         output.print_line("")?;
-        output.print_table(item_table(&page))?;
+        output.print_table(build_item_table(&page))?;
     }
     let account = shell_quote(&args.account);
     output.print_next_page(
@@ -223,18 +224,18 @@ async fn show(args: &ShowArgs, client: &Client, output: &mut Output) -> Result<(
     )
 }
 
-fn queue_state_text(item: &Item, now: Timestamp) -> String {
+fn describe_queue_state(item: &Item, now: Timestamp) -> String {
     match item.queue_state {
         QueueState::InOrder => "-".to_owned(),
         QueueState::SetAside => format!(
             "set aside, next {}",
             format_time_until(item.set_aside_until, now)
         ),
-        QueueState::Held => "held behind that".to_owned(),
+        QueueState::Held => "held behind a set-aside envelope".to_owned(),
     }
 }
 
-fn item_table(page: &Items) -> TextTable {
+fn build_item_table(page: &Items) -> TextTable {
     let mut table = TextTable::new(&[
         "ITEM",
         "ENVELOPE",
@@ -245,8 +246,8 @@ fn item_table(page: &Items) -> TextTable {
         "QUEUE STATE",
         "REASON",
     ])
-    .unwrapped(&[0, 1])
-    .right_aligned(&[0, 2, 3, 5]);
+    .disable_wrapping(&[0, 1])
+    .align_right(&[0, 2, 3, 5]);
     for item in &page.items {
         let prefix = match item.kind {
             ItemKind::Envelope => "",
@@ -267,7 +268,7 @@ fn item_table(page: &Items) -> TextTable {
             cell(format_age(Some(item.waiting_since), page.relay_time)),
             status_cell(format!("{prefix}{text}"), color),
             cell(item.attempts),
-            cell(queue_state_text(item, page.relay_time)),
+            cell(describe_queue_state(item, page.relay_time)),
             cell(item.reason.as_deref().unwrap_or("-")),
         ]);
     }
@@ -286,16 +287,23 @@ async fn retry(args: &RetryArgs, client: &Client, output: &mut Output) -> Result
     if output.is_json() {
         return output.print_json(&retried);
     }
-    let queues = plural(retried.queues, "queue");
+    let queues = format_plural(retried.queues, "queue");
     let set_aside = match retried.set_aside {
         0 => String::new(),
-        envelopes => format!(", including {}", plural(envelopes, "set-aside envelope")),
+        envelopes => format!(
+            ", including {}",
+            format_plural(envelopes, "set-aside envelope")
+        ),
     };
     output.print_line(format!("Retrying {queues} now{set_aside}."))?;
     output.print_hint("Endpoints that asked to wait are not called before that time.")
 }
 
-async fn drop(args: &DropArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
+async fn drop_target(
+    args: &DropArgs,
+    client: &Client,
+    output: &mut Output,
+) -> Result<(), CliError> {
     let dropped = match (
         client.find_account(&args.target).await,
         args.target.parse::<EnvelopeId>(),
@@ -319,13 +327,13 @@ async fn drop(args: &DropArgs, client: &Client, output: &mut Output) -> Result<(
             up_to: None,
         });
     }
-    let envelopes = plural(dropped, "envelope");
+    let envelopes = format_plural(dropped, "envelope");
     output.print_line(format!("Dropped {envelopes}; their senders are notified."))
 }
 
 async fn drop_queue(
     account: &Account,
-    yes: bool,
+    is_confirmed: bool,
     client: &Client,
     output: &mut Output,
 ) -> Result<u64, CliError> {
@@ -335,7 +343,7 @@ async fn drop_queue(
         "Drop the queue of account {id} ({waiting} waiting)? Senders are notified that their \
          envelopes failed."
     );
-    output.confirm(&question, yes)?;
+    output.confirm(&question, is_confirmed)?;
     let mut result: DropResult = client.delete_with_result(&path, &[]).await?;
     let mut dropped = result.dropped;
     while let Some(up_to) = result.up_to {

@@ -37,7 +37,7 @@ pub(super) async fn run(overrides: Overrides) -> anyhow::Result<()> {
         std::future::pending().await
     };
     let liveness = running.liveness();
-    let watchdog = supervisor::run_watchdog(async |patience| liveness.is_alive(patience));
+    let watchdog = supervisor::run_watchdog(async |timeout| liveness.is_alive(timeout));
     tokio::select! {
         () = running.ended() => Ok(()),
         () = reloads => Ok(()),

@@ -3,7 +3,7 @@
 use super::{
     client::Client,
     error::CliError,
-    output::{Output, format_age, format_mailbox_count, format_time_until, plural},
+    output::{Output, format_age, format_mailbox_count, format_plural, format_time_until},
 };
 use crate::admin::model::Stats;
 use clap::Args;
@@ -44,13 +44,16 @@ fn show(stats: &Stats, output: &mut Output) -> Result<(), CliError> {
     match stats.oldest_at {
         Some(at) => output.print_line(format!(
             "waiting    {} for {}, the oldest for {}",
-            plural(stats.queued, "item"),
-            plural(stats.queues, "account"),
+            format_plural(stats.queued, "item"),
+            format_plural(stats.queues, "account"),
             format_age(Some(at), stats.relay_time)
         )),
         None => output.print_line("waiting    0 items"),
     }?;
-    output.print_line(format!("failing    {}", plural(stats.failing, "endpoint")))?;
+    output.print_line(format!(
+        "failing    {}",
+        format_plural(stats.failing, "endpoint")
+    ))?;
     let suspended = match stats.suspended {
         0 => String::new(),
         suspended => format!(", {suspended} suspended"),
@@ -69,14 +72,14 @@ fn show(stats: &Stats, output: &mut Output) -> Result<(), CliError> {
     };
     output.print_line(format!(
         "connected  {}{certificate}",
-        plural(stats.connections, "connection")
+        format_plural(stats.connections, "connection")
     ))?;
     output.print_line(format!(
         "last hour  {} accepted, {} delivered, {} refused, {}",
         hour.accepted,
         hour.delivered,
         hour.refused,
-        plural(hour.failed_calls, "failed call"),
+        format_plural(hour.failed_calls, "failed call"),
     ))?;
     let free = storage
         .free_bytes

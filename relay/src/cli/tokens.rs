@@ -4,7 +4,8 @@ use super::{
     client::Client,
     error::CliError,
     output::{
-        Output, StatusColor, TextTable, cell, format_age, format_time_until, plural, status_cell,
+        Output, StatusColor, TextTable, cell, format_age, format_plural, format_time_until,
+        status_cell,
     },
 };
 use crate::admin::model::{CreatedToken, NewToken, Token, Tokens};
@@ -80,7 +81,7 @@ async fn create(args: CreateArgs, client: &Client, output: &mut Output) -> Resul
     output.print_line(&created.token)?;
     let uses = created.details.uses_left.map_or_else(
         || "any number of accounts".to_owned(),
-        |uses| plural(uses, "account"),
+        |uses| format_plural(uses, "account"),
     );
     let lifetime = args.expires.map_or_else(String::new, |lifetime| {
         format!(", for {}", format_duration(lifetime))
@@ -111,10 +112,10 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
         "CREATED",
         "LAST USED",
     ])
-    .unwrapped(&[0])
-    .right_aligned(&[2, 3, 4, 5, 6]);
+    .disable_wrapping(&[0])
+    .align_right(&[2, 3, 4, 5, 6]);
     for token in &page.tokens {
-        let (text, color) = state_text(token, page.relay_time);
+        let (text, color) = describe_token_state(token, page.relay_time);
         table.add_row(vec![
             cell(&token.name),
             status_cell(text, color),
@@ -136,7 +137,7 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
     output.print_next_page(page.next.map(|next| format!("tokens list --after {next}")))
 }
 
-fn state_text(token: &Token, now: Timestamp) -> (&'static str, StatusColor) {
+fn describe_token_state(token: &Token, now: Timestamp) -> (&'static str, StatusColor) {
     if token.uses_left == Some(0) {
         ("used up", StatusColor::Bad)
     } else if token.expires_at.is_some_and(|at| at <= now) {

@@ -134,13 +134,16 @@ pub struct Acme {
     pub terms: String,
 }
 
-/// Addresses of webhooks.
+/// Calls of webhooks.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Egress {
     /// Private address range that webhooks may use, for example 10.0.0.0/8 (can be repeated)
     #[arg(id = "egress.allow", value_name = "CIDR", value_delimiter = ',')]
     pub allow: Vec<IpRange>,
+    /// Private certificate authorities in PEM format that webhooks may use, besides the public ones
+    #[arg(id = "egress.ca_file", value_name = "FILE", default_value = "")]
+    pub ca_file: String,
 }
 
 /// Registration of accounts.

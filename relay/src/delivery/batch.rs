@@ -6,7 +6,7 @@ use crate::{
 };
 use sealpost_proto::{
     B64,
-    wire::{Delivery, DeliveryBatch},
+    wire::{DeliveredEnvelope, DeliveryBatch},
 };
 
 /// Loads the bytes of a batch's envelopes, unless they were read with the lease. Envelopes that
@@ -24,7 +24,7 @@ pub(crate) async fn load(store: &Store, leased: LeasedBatch) -> Result<DeliveryB
         .into_iter()
         .zip(bodies)
         .filter_map(|(envelope, bytes)| {
-            Some(Delivery {
+            Some(DeliveredEnvelope {
                 id: envelope.id,
                 mailbox: envelope.mailbox,
                 envelope: envelope.envelope,
@@ -36,6 +36,7 @@ pub(crate) async fn load(store: &Store, leased: LeasedBatch) -> Result<DeliveryB
         deliveries: deliveries.collect(),
         events: leased.events,
         backlog: leased.backlog,
-        lease: leased.fence,
+        fence: leased.fence,
+        webhook: None,
     })
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 use axum::{Router, routing::post};
 use sealpost_proto::{
-    AccountId, B64, EnvelopeId, MailboxId, MailboxRef, Origin, SendKey, Timestamp, WebhookSecret,
+    AccountId, B64, EnvelopeId, MailboxId, MailboxRef, Origin, SendKey, Timestamp, WebhookSecret, WebhookUrl,
     limits::WEBHOOK_TIMEOUT,
     wire::{RegistrationPolicy, SubmittedEnvelope},
 };
@@ -37,7 +37,7 @@ pub(super) struct Fixture {
 
 impl Fixture {
     pub(super) async fn new(webhook_url: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = crate::data_layout::temporary_data_directory();
         let mut config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
             data: directory.path().to_owned(),
@@ -55,7 +55,7 @@ impl Fixture {
         let new = NewAccount {
             account: BOLT,
             key: AccountKey::from_bytes([2; 32]),
-            webhook_url: Some(webhook_url.to_owned()),
+            webhook_url: Some(WebhookUrl::parse(webhook_url).unwrap()),
             webhook_secret: WebhookSecret::from_bytes([3; 32]),
             policy: RegistrationPolicy::Open,
             is_token_valid: false,
@@ -91,7 +91,7 @@ impl Fixture {
             expires_at: None,
             bytes: B64(bytes),
         };
-        let submission = Submission::new(&self.origin, envelope);
+        let submission = Submission::new(&self.origin, envelope, false);
         self.context
             .store
             .submit(self.clock.now(), BOLT, vec![submission], Quotas::default())

@@ -14,7 +14,7 @@ use sealpost_proto::{
     AccountId, Timestamp,
     limits::{DELIVERY_BATCH_BYTES_MAX, DELIVERY_MEMORY_WAIT_MAX, LANE_BATCHES_MAX},
 };
-use sealpost_relay_core::{EndpointHealth, classify::Class};
+use sealpost_relay_core::{EndpointHealth, budget::long_call_timeout, classify::Class};
 use sealpost_service::{Clock as _, SharedClock, Shutdown, random_array};
 use std::{sync::Arc, time::Duration};
 
@@ -59,7 +59,7 @@ pub(super) struct LaneRun {
 pub(super) enum RunOutcome {
     /// The last call succeeded.
     Succeeded,
-    /// Nothing could be leased, for example because another pull holds the lease.
+    /// Nothing could be leased, for example because a pull has the lease.
     Idle,
     /// The last call failed, was not made, or was not recorded.
     Failed,
@@ -139,7 +139,7 @@ impl LaneRun {
         next_batch_bytes: Option<usize>,
     ) -> Result<BatchDelivery, StoreError> {
         let (context, account, fence) = (&*self.context, leased.account, leased.fence);
-        let items = leased.items();
+        let (items, bytes) = (leased.items(), leased.batch_bytes());
         let sent: Vec<_> = leased
             .envelopes
             .iter()
@@ -161,12 +161,14 @@ impl LaneRun {
             account,
             fence,
             items,
+            bytes,
             outcome: call_outcome.clone(),
             random: u64::from_le_bytes(random_array()),
         };
         let recorded = record_call(context, report, next_batch_bytes).await?;
         if recorded.is_turned_off {
             tracing::info!("a webhook was turned off");
+            context.accounts.invalidate(account);
         }
         let CallOutcome { class, results, .. } = &call_outcome;
         let (now, stored) = (context.now(), recorded.stored_count);
@@ -194,17 +196,11 @@ impl LaneRun {
                 class: Class::Unreachable,
                 results: Vec::new(),
                 reason: Some("there is no endpoint".to_owned()),
+                elapsed: Duration::ZERO,
             }));
         };
         let id = format!("{}-{}", leased.account, leased.fence);
-        let timeout = match self.health {
-            EndpointHealth::Healthy => {
-                let limits = self.context.memory.call_limits();
-                self.timeout.min(limits.timeout)
-            }
-            EndpointHealth::Failing => self.timeout,
-        };
-        let Some(_permit) = self.reserve_memory(&leased).await else {
+        let Some((_permit, timeout)) = self.reserve_call(&leased).await else {
             return Ok(None);
         };
         let data = batch::load(&self.context.store, leased).await?;
@@ -212,10 +208,40 @@ impl LaneRun {
         Ok(Some(webhooks.deliver(&webhook, &id, data, timeout).await))
     }
 
+    /// Reserves memory and returns the timeout of a call.
+    async fn reserve_call(&self, leased: &LeasedBatch) -> Option<(MemoryPermit, Duration)> {
+        let timeout = match self.health {
+            EndpointHealth::Healthy => {
+                let limits = self.context.memory.call_limits();
+                self.timeout.min(limits.timeout)
+            }
+            EndpointHealth::Failing => {
+                let long = self.try_reserve_long_call(leased);
+                if long.is_some() {
+                    return long;
+                }
+                self.timeout
+            }
+        };
+        Some((self.reserve_memory(leased).await?, timeout))
+    }
+
+    /// Reserves memory for a single envelope that needs more than the usual timeout on a slow line,
+    /// unless other such calls use all of it.
+    fn try_reserve_long_call(&self, leased: &LeasedBatch) -> Option<(MemoryPermit, Duration)> {
+        let items = leased.envelopes.len() + leased.events.len();
+        let timeout = long_call_timeout(items, leased.batch_bytes(), self.timeout)?;
+        let permit = self
+            .context
+            .memory
+            .try_reserve_long_call(leased.size_bytes())?;
+        Some((permit, timeout))
+    }
+
     async fn reserve_memory(&self, leased: &LeasedBatch) -> Option<MemoryPermit> {
         let memory = &self.context.memory;
         let reservation = async {
-            if leased.was_failing {
+            if leased.uses_failing_slot {
                 memory.reserve_failing_call(leased.size_bytes()).await
             } else {
                 memory.reserve_call(leased.size_bytes()).await
@@ -286,7 +312,7 @@ mod tests {
         assert_eq!(
             calls.load(Ordering::Relaxed),
             4,
-            "two envelopes fit into the memory that a call owns"
+            "two envelopes fit into the memory that is set apart for each call"
         );
         assert!(!fixture.context.store.has_waiting(BOLT).await.unwrap());
     }
@@ -328,10 +354,12 @@ mod tests {
             account: BOLT,
             fence: leased.fence,
             items: leased.items(),
+            bytes: leased.batch_bytes(),
             outcome: CallOutcome {
                 class: Class::Unreachable,
                 results: Vec::new(),
                 reason: None,
+                elapsed: Duration::ZERO,
             },
             random: 0,
         };

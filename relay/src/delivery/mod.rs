@@ -10,6 +10,7 @@ pub(crate) mod challenge;
 #[cfg(test)]
 mod fixture;
 mod lane;
+pub(crate) mod test_slots;
 #[cfg(test)]
 mod tests;
 pub(crate) mod webhook;
@@ -67,14 +68,15 @@ struct Scheduler {
     /// Running lanes, with the task of their last run. The task of the previous run may not have
     /// been joined yet.
     running: HashMap<AccountId, Id>,
-    /// Running lanes that received new items, which the run may or may not deliver. They are checked
-    /// when the run ends.
+    /// Running lanes that received new items, which the run may or may not deliver. They are
+    /// checked when the run ends.
     rerun: HashSet<AccountId>,
     tasks: JoinSet<RunOutcome>,
     lanes_by_task: HashMap<Id, (AccountId, EndpointHealth)>,
     /// When the database is queried again, unless a notification makes it earlier.
     query_at: Instant,
-    /// Whether the database may have due lanes that were not loaded because no call could start.
+    /// Whether the database may have due lanes that were not loaded, because no call could start or
+    /// the limit of a query was reached.
     has_more: bool,
     /// Aborts the calls that are still in progress when the time for a graceful shutdown is over.
     hard_shutdown: Shutdown,
@@ -108,7 +110,7 @@ impl Scheduler {
             self.query_due_lanes(now).await?;
             self.start_loaded(now);
         }
-        let free = if self.has_waiting_healthy() {
+        let free = if self.may_have_waiting_healthy() {
             0
         } else {
             self.budget.available_calls(now, EndpointHealth::Healthy)
@@ -120,9 +122,9 @@ impl Scheduler {
         Ok(self.query_at.saturating_duration_since(Instant::now()))
     }
 
-    /// Takes the lanes that were just reported as callable, which spares a query: most due lanes
-    /// are among them. If others wait for the budget, they have waited longer and the database
-    /// decides.
+    /// Takes the lanes that were just reported as callable, which saves a query: most due lanes
+    /// are among them. If other lanes already wait for the budget, these lanes must not overtake
+    /// them, so the scheduler queries the database for the order.
     fn take_pending_work(&mut self, now: Timestamp) {
         let PendingWork {
             leased,
@@ -145,8 +147,8 @@ impl Scheduler {
         }
     }
 
-    /// Returns whether a healthy lane waits for the budget.
-    fn has_waiting_healthy(&self) -> bool {
+    /// Returns whether a healthy lane may be waiting for the budget, loaded or not.
+    fn may_have_waiting_healthy(&self) -> bool {
         self.has_more || !self.healthy.is_empty() || !self.leased.is_empty()
     }
 

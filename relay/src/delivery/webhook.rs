@@ -6,14 +6,13 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use sealpost_egress::{CallError, Request, Response};
 use sealpost_proto::{
     Timestamp,
-    time::millis,
     wire::{DeliveryBatch, DeliveryResults, WebhookCall},
 };
 use sealpost_relay_core::classify::{CallResult, Class, classify};
-use sealpost_service::{Clock as _, SharedClock};
+use sealpost_service::{Clock as _, SharedClock, http::parse_retry_after};
 use sealpost_signatures::webhook::sign_webhook;
-use std::time::{Duration, UNIX_EPOCH};
-use url::Url;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Client that calls webhooks.
 #[derive(Clone)]
@@ -37,8 +36,9 @@ impl WebhookClient {
             data,
         };
         let body = serde_json::to_vec(&call).unwrap_or_default();
-        let response = tokio::time::timeout(timeout, self.send(webhook, id, now, body)).await;
-        parse_response(response.unwrap_or(Err(CallError::Timeout)), now)
+        let started = Instant::now();
+        let response = self.send(webhook, id, now, body, timeout).await;
+        parse_response(response, now, started.elapsed())
     }
 
     /// Signs and sends a body.
@@ -48,9 +48,8 @@ impl WebhookClient {
         id: &str,
         now: Timestamp,
         body: Vec<u8>,
+        timeout: Duration,
     ) -> Result<Response, CallError> {
-        let invalid = |reason| CallError::Url { reason };
-        let url = Url::parse(&webhook.url).map_err(|_| invalid("it does not parse"))?;
         let mut headers = HeaderMap::new();
         headers.insert(
             header::CONTENT_TYPE,
@@ -63,18 +62,27 @@ impl WebhookClient {
         let signed = sign_webhook(&webhook.secret, id, now, &body);
         signed
             .insert_into(&mut headers)
-            .map_err(|_| invalid("its headers cannot be written"))?;
+            .map_err(|_| CallError::Url {
+                reason: "its headers cannot be written",
+            })?;
         let request = Request {
             method: Method::POST,
-            url: &url,
+            url: webhook.url.as_url(),
             headers,
             body: Bytes::from(body),
         };
-        self.settings.load().webhook_client.call(request).await
+        let settings = self.settings.load();
+        tokio::time::timeout(timeout, settings.webhook_client.call(request))
+            .await
+            .unwrap_or(Err(CallError::Timeout))
     }
 }
 
-fn parse_response(response: Result<Response, CallError>, now: Timestamp) -> CallOutcome {
+fn parse_response(
+    response: Result<Response, CallError>,
+    now: Timestamp,
+    elapsed: Duration,
+) -> CallOutcome {
     let response = match response {
         Ok(response) => response,
         Err(error) => {
@@ -83,6 +91,7 @@ fn parse_response(response: Result<Response, CallError>, now: Timestamp) -> Call
                 class,
                 results: Vec::new(),
                 reason: Some(error.reason().to_owned()),
+                elapsed,
             };
         }
     };
@@ -100,7 +109,10 @@ fn parse_response(response: Result<Response, CallError>, now: Timestamp) -> Call
             Some("the endpoint's response does not parse".to_owned())
         }
         Class::Unreachable
+        | Class::TimedOut
+        | Class::Unavailable
         | Class::EndpointError
+        | Class::TooLarge
         | Class::RetryAfter(_)
         | Class::Refused
         | Class::Gone => Some(format!("the endpoint responded with {}", response.status)),
@@ -109,6 +121,7 @@ fn parse_response(response: Result<Response, CallError>, now: Timestamp) -> Call
         class,
         results: results.map(|results| results.results).unwrap_or_default(),
         reason,
+        elapsed,
     }
 }
 
@@ -118,24 +131,10 @@ const fn classify_error(error: &CallError) -> CallResult {
         | CallError::Forbidden { .. }
         | CallError::Dns
         | CallError::Connect { .. }
+        | CallError::Certificate { .. }
         | CallError::Tls { .. } => CallResult::NotConnected,
         CallError::Timeout => CallResult::TimedOut,
         CallError::Http => CallResult::Interrupted,
-    }
-}
-
-/// Parses the header `Retry-After`: seconds or a date (RFC 9110, section 10.2.3).
-fn parse_retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    match text.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => {
-            let at = httpdate::parse_http_date(text)
-                .ok()?
-                .duration_since(UNIX_EPOCH)
-                .ok()?;
-            Some(Timestamp::from_millis(millis(at)).since(now))
-        }
     }
 }
 
@@ -157,6 +156,7 @@ mod tests {
                 is_truncated: false,
             }),
             NOW,
+            Duration::ZERO,
         )
     }
 
@@ -183,39 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn interrupted_calls_are_endpoint_errors() {
-        assert_eq!(
-            parse_response(Err(CallError::Dns), NOW).class,
-            Class::Unreachable
-        );
-        assert_eq!(
-            parse_response(Err(CallError::Timeout), NOW).class,
-            Class::Unreachable
-        );
-        assert_eq!(
-            parse_response(Err(CallError::Http), NOW).class,
-            Class::EndpointError
-        );
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        for (text, seconds) in [
-            ("120", Some(120)),
-            (" 7 ", Some(7)),
-            ("Wed, 01 Jan 2025 00:02:00 GMT", Some(120)),
-            ("Wed, 01 Jan 2020 00:00:00 GMT", Some(0)),
-            ("-1", None),
-            ("soon", None),
+    fn calls_without_response_are_classified() {
+        for (error, class) in [
+            (CallError::Dns, Class::Unreachable),
+            (CallError::Timeout, Class::TimedOut),
+            (CallError::Http, Class::EndpointError),
         ] {
-            let headers = [(header::RETRY_AFTER, HeaderValue::from_static(text))]
-                .into_iter()
-                .collect();
-            assert_eq!(
-                parse_retry_after(&headers, NOW),
-                seconds.map(Duration::from_secs),
-                "{text}"
-            );
+            let outcome = parse_response(Err(error), NOW, Duration::ZERO);
+            assert_eq!(outcome.class, class);
         }
     }
 }

@@ -5,9 +5,13 @@ use super::{
     ApiResult, accounts,
     auth::{AccountKeyRequest, SessionRequest},
     openapi::{ANY_KEY, JSON, KNOWN, SESSION},
+    retryable_problem_with,
 };
 use crate::{
-    accounts::Accounts, delivery::challenge::WebhookTester, notifier::Notifier, openapi::problems,
+    accounts::Accounts,
+    delivery::{challenge::WebhookTester, test_slots::TestError},
+    notifier::Notifier,
+    openapi::problems,
     store::Store,
 };
 use axum::{
@@ -19,7 +23,10 @@ use sealpost_proto::{
     AccountId, ErrorCode,
     wire::{Account, AccountChange, WebhookTest},
 };
-use sealpost_service::{Clock as _, SharedClock, http::json_body};
+use sealpost_service::{
+    Clock as _, SharedClock,
+    http::{ProblemResponse, json_body},
+};
 use std::sync::Arc;
 
 problems!(ShowProblems: SESSION);
@@ -31,7 +38,7 @@ problems!(ShowProblems: SESSION);
     responses((status = 200, description = "The account", body = Account), ShowProblems)
 )]
 pub(super) async fn show(State(store): State<Store>, signed: SessionRequest) -> ApiResult {
-    view(&store, signed.account).await
+    respond_with_account(&store, signed.account).await
 }
 
 problems!(ChangeProblems: ANY_KEY, KNOWN, JSON; SessionInvalid, WebhookInvalid);
@@ -54,25 +61,25 @@ pub(super) async fn change(
     let change: AccountChange = signed.body.json()?;
     let account = signed.account.id;
     if let Some(delivery) = change.delivery {
-        let url = accounts::webhook_url(delivery)?;
+        let url = accounts::parse_webhook(&delivery)?;
         store.change_delivery(clock.now(), account, url).await?;
         accounts.invalidate(account);
     }
-    view(&store, account).await
+    respond_with_account(&store, account).await
 }
 
-problems!(LeaveProblems: ANY_KEY, KNOWN);
+problems!(DeleteProblems: ANY_KEY, KNOWN);
 
 /// Delete the account
 ///
-/// Closes its mailboxes, fails the envelopes queued in them with `mailbox_unknown`, and deletes its
+/// Deletes its mailboxes, fails the envelopes queued in them with `mailbox_unknown`, and deletes its
 /// blobs.
 #[utoipa::path(
     delete, path = "/v1/account", operation_id = "delete_account", tag = "accounts",
     security(("account_key" = [])),
-    responses((status = 204, description = "The account is deleted"), LeaveProblems)
+    responses((status = 204, description = "The account is deleted"), DeleteProblems)
 )]
-pub(super) async fn leave(
+pub(super) async fn delete(
     State(store): State<Store>,
     State(accounts): State<Accounts>,
     State(notifier): State<Arc<Notifier>>,
@@ -91,7 +98,9 @@ problems!(TestProblems: ANY_KEY, KNOWN; SessionInvalid);
 /// Test the webhook
 ///
 /// The relay calls the webhook with a challenge and reports each step. If it succeeds, the webhook
-/// becomes active.
+/// becomes active. Each account can have one test at a time; the relay runs few tests at a time in
+/// all and of the same server. If the endpoint sends no HTTP response, the test takes its whole time,
+/// 15 seconds, whatever the reason.
 #[utoipa::path(
     post, path = "/v1/account/webhook-test", operation_id = "test_webhook", tag = "accounts",
     security(("account_key" = [])),
@@ -108,14 +117,27 @@ pub(super) async fn test_webhook(
     State(tester): State<WebhookTester>,
     signed: AccountKeyRequest,
 ) -> ApiResult {
-    let test = tester.test(signed.account.id).await?;
+    let test = tester.test(signed.account.id).await.map_err(test_problem)?;
     Ok(json_body(StatusCode::OK, &test))
 }
 
-async fn view(
+fn test_problem(error: TestError) -> ProblemResponse {
+    match error {
+        TestError::Running => retryable_problem_with(
+            ErrorCode::RateLimited,
+            "a test of this account's webhook is running",
+        ),
+        TestError::Busy => {
+            retryable_problem_with(ErrorCode::Overloaded, "too many webhook tests are running")
+        }
+        TestError::Store(error) => error.into(),
+    }
+}
+
+async fn respond_with_account(
     store: &Store,
     account: AccountId,
-) -> Result<Response, sealpost_service::http::ProblemResponse> {
+) -> Result<Response, ProblemResponse> {
     let account = store
         .load_account(account)
         .await?

@@ -4,7 +4,7 @@ use super::{
     ApiResult,
     auth::AnyKeyRequest,
     openapi::{ANY_KEY, JSON},
-    problem, refusal, require_space,
+    problem, refusal_problem, require_space,
 };
 use crate::{
     openapi::problems, settings::LiveSettings, storage::Storage, store::NewAccount, store::Store,
@@ -12,10 +12,9 @@ use crate::{
 use axum::extract::State;
 use http::StatusCode;
 use sealpost_proto::{
-    AccountId, ErrorCode, WebhookSecret,
+    AccountId, ErrorCode, WebhookSecret, WebhookUrl,
     wire::{DeliveryMode, RegisterRequest, Registered},
 };
-use sealpost_relay_core::registration;
 use sealpost_service::{
     Clock as _, SharedClock,
     http::{ProblemResponse, json_body},
@@ -52,20 +51,23 @@ pub(super) async fn register(
 ) -> ApiResult {
     let request: RegisterRequest = signed.body.json()?;
     require_space(&storage, 0)?;
-    let rules = settings.load();
+    let settings = settings.load();
     let new = NewAccount {
         account: AccountId::from_bytes(random_array()),
         key: signed.key,
-        webhook_url: webhook_url(request.delivery)?,
+        webhook_url: parse_webhook(&request.delivery)?,
         webhook_secret: WebhookSecret::from_bytes(random_array()),
-        policy: rules.registration.policy,
-        is_token_valid: rules.registration.is_valid(request.token.as_deref()),
+        policy: settings.registration.policy,
+        is_token_valid: settings.registration.is_valid(request.token.as_deref()),
         token_digest: request
             .token
             .as_deref()
             .map(|token| Sha256::digest(token).into()),
     };
-    let registration = store.register(clock.now(), new).await?.map_err(refusal)?;
+    let registration = store
+        .register(clock.now(), new)
+        .await?
+        .map_err(refusal_problem)?;
     if registration.is_new {
         tracing::info!("account registered");
     }
@@ -77,18 +79,14 @@ pub(super) async fn register(
     Ok(json_body(status, &registration.registered))
 }
 
-/// Validates the webhook URL of a delivery mode and returns it.
-pub(super) fn webhook_url(delivery: DeliveryMode) -> Result<Option<String>, ProblemResponse> {
+/// Parses the webhook URL of a delivery mode.
+pub(super) fn parse_webhook(
+    delivery: &DeliveryMode,
+) -> Result<Option<WebhookUrl>, ProblemResponse> {
     let DeliveryMode::Webhook { url } = delivery else {
         return Ok(None);
     };
-    registration::validate_webhook_url(&url)
-        .map_err(|error| problem(ErrorCode::WebhookInvalid, error.to_string()))?;
-    match url::Url::parse(&url) {
-        Ok(parsed) if parsed.has_host() => Ok(Some(url)),
-        Ok(_) | Err(_) => Err(problem(
-            ErrorCode::WebhookInvalid,
-            "the webhook URL is invalid",
-        )),
-    }
+    WebhookUrl::parse(url)
+        .map(Some)
+        .map_err(|error| problem(ErrorCode::WebhookInvalid, error.to_string()))
 }

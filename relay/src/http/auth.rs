@@ -5,25 +5,29 @@
 //! digest. The body comes after authentication, so that only registered accounts can make the relay
 //! hold one in memory.
 
-use super::{problem, rate_limits::check_ip_rate_limit, retryable_problem, state::ApiState};
-use crate::{memory::BodyBudget, store::AccountState};
+use super::{
+    client_address::client_address, problem, rate_limits::check_ip_rate_limit, retryable_problem,
+    state::ApiState,
+};
+use crate::store::AccountState;
 use axum::{
     body::Body,
     extract::{FromRequest, Request},
 };
 use bytes::Bytes;
-use http::{HeaderMap, Uri, header, request::Parts};
+use http::{HeaderMap, Uri, request::Parts};
 use sealpost_proto::{
     AccountId, ErrorCode, Problem, Timestamp,
     limits::{
         ENVELOPES_REQUEST_BYTES_MAX, JSON_REQUEST_BYTES_MAX, PART_BYTES_MAX,
-        PART_BYTES_PER_SECOND_MIN,
+        PART_BYTES_PER_SECOND_MIN, REGISTRATION_REQUEST_BYTES_MAX, REQUEST_OVERHEAD_BYTES,
     },
 };
 use sealpost_relay_core::rates::RateOverrides;
 use sealpost_service::{
     Clock as _,
-    http::{BodyReader, ProblemResponse, parse_json, read_body_with},
+    fair_pool::Permit,
+    http::{BodyReader, ProblemResponse, body_bytes_max, content_length, parse_json},
 };
 use sealpost_signatures::{
     AccountKey, Nonce, ReceivedSignature, RequestParts, SignatureError, request::Signer,
@@ -40,11 +44,17 @@ pub(super) trait BodyKind: Send {
 pub(super) enum JsonBody {}
 /// JSON document with envelopes.
 pub(super) enum EnvelopesBody {}
+/// Registration as a JSON document.
+enum RegistrationBody {}
 /// Part of a blob.
 pub(super) enum PartBody {}
 
 impl BodyKind for JsonBody {
     const BYTES_MAX: usize = JSON_REQUEST_BYTES_MAX;
+}
+
+impl BodyKind for RegistrationBody {
+    const BYTES_MAX: usize = REGISTRATION_REQUEST_BYTES_MAX;
 }
 
 impl BodyKind for EnvelopesBody {
@@ -78,7 +88,7 @@ pub(super) struct AccountKeyRequest {
     pub(super) body: SignedBody,
 }
 
-/// Request signed with an account key, which may not be registered.
+/// Request signed with an account key that does not have to be registered.
 pub(super) struct AnyKeyRequest {
     pub(super) key: AccountKey,
     pub(super) body: SignedBody,
@@ -89,8 +99,8 @@ pub(super) struct SignedBody {
     pub(super) headers: HeaderMap,
     pub(super) uri: Uri,
     pub(super) bytes: Bytes,
-    /// Held until the handler returns.
-    budget: BodyBudget,
+    /// Permits of the body's memory, held until the handler returns.
+    permits: Vec<Permit>,
 }
 
 impl SignedBody {
@@ -98,9 +108,10 @@ impl SignedBody {
         Ok(parse_json(&self.headers, &self.bytes)?)
     }
 
-    /// Frees the body and returns the reservation of its memory.
-    pub(super) fn into_memory_permit(self) -> BodyBudget {
-        self.budget
+    /// Frees the body and returns the permits of its memory, which remains reserved until they are
+    /// dropped.
+    pub(super) fn into_permits(self) -> Vec<Permit> {
+        self.permits
     }
 
     /// Returns the value of a header, if it is present and visible ASCII.
@@ -117,7 +128,7 @@ impl<K: BodyKind> FromRequest<ApiState> for SessionRequest<K> {
         let account = request.head.verify_session(state).await?;
         charge_request(state, &account)?;
         state.accounts.record_contact(account).await;
-        let body = request.read(state).await?;
+        let body = request.read(state, Some(account.id)).await?;
         Ok(Self {
             account: account.id,
             rate_overrides: account.rate_overrides,
@@ -170,7 +181,7 @@ impl FromRequest<ApiState> for AccountKeyRequest {
             return Err(ErrorCode::AccountSuspended.into());
         }
         charge_request(state, &account)?;
-        let body = request.read(state).await?;
+        let body = request.read(state, Some(account.id)).await?;
         signature.record_nonce(state).await?;
         state.accounts.record_contact(account).await;
         Ok(Self { account, body })
@@ -186,9 +197,9 @@ impl FromRequest<ApiState> for AnyKeyRequest {
             request.extensions(),
             request.headers(),
         )?;
-        let request = UnreadRequest::<JsonBody>::new(request, state)?;
+        let request = UnreadRequest::<RegistrationBody>::new(request, state)?;
         let signature = request.head.verify_account_key(state.clock.now())?;
-        let body = request.read(state).await?;
+        let body = request.read(state, None).await?;
         Ok(Self {
             key: signature.record_nonce(state).await?,
             body,
@@ -244,7 +255,13 @@ impl<K: BodyKind> UnreadRequest<K> {
         })
     }
 
-    async fn read(self, state: &ApiState) -> Result<SignedBody, ProblemResponse> {
+    /// Reads the body. Its memory is reserved before the first byte is read, so that a body that
+    /// progresses is never refused halfway.
+    async fn read(
+        self,
+        state: &ApiState,
+        account: Option<AccountId>,
+    ) -> Result<SignedBody, ProblemResponse> {
         let Self {
             head: RequestHead {
                 parts, signature, ..
@@ -252,17 +269,13 @@ impl<K: BodyKind> UnreadRequest<K> {
             body,
             ..
         } = self;
-        let empty = http_body::Body::is_end_stream(&body);
-        let bytes =
-            content_length(&parts.headers).unwrap_or(if empty { 0 } else { K::BYTES_MAX as u64 });
-        let mut budget = state
-            .request_memory
-            .body_budget(bytes)
-            .ok_or_else(|| retryable_problem(ErrorCode::Overloaded))?;
-        let bytes = read_body_with(&parts.headers, body, K::BYTES_MAX, |bytes| {
-            budget.grow(bytes)
-        })
-        .await?;
+        let bytes_max = body_bytes_max(&parts.headers, &body, K::BYTES_MAX);
+        let permits = reserve_memory(state, &parts, account, bytes_max).await?;
+        let mut reader = BodyReader::new(&parts.headers, body, K::BYTES_MAX)?;
+        for permit in &permits {
+            reader.hold(permit.clone());
+        }
+        let bytes = reader.read_to_end().await?;
         signature
             .check_body(&bytes)
             .map_err(|error| signature_problem(error, state.clock.now()))?;
@@ -270,9 +283,36 @@ impl<K: BodyKind> UnreadRequest<K> {
             headers: parts.headers,
             uri: parts.uri,
             bytes,
-            budget,
+            permits,
         })
     }
+}
+
+/// Reserves the memory of a request with a body, for an account or for a stranger that registers.
+async fn reserve_memory(
+    state: &ApiState,
+    parts: &Parts,
+    account: Option<AccountId>,
+    body_bytes: usize,
+) -> Result<Vec<Permit>, ProblemResponse> {
+    if body_bytes == 0 {
+        return Ok(Vec::new());
+    }
+    let headers = parts.headers.iter();
+    let header_bytes = headers.map(|(name, value)| name.as_str().len() + value.len());
+    let bytes = REQUEST_OVERHEAD_BYTES + header_bytes.sum::<usize>() + body_bytes;
+    let proxies = &state.settings.load().proxies;
+    let address = client_address(&parts.extensions, &parts.headers, proxies);
+    let permits = match account {
+        Some(account) => state.request_memory.reserve(account, address, bytes).await,
+        None => {
+            state
+                .request_memory
+                .reserve_registration(address, bytes)
+                .await
+        }
+    };
+    permits.ok_or_else(|| retryable_problem(ErrorCode::Overloaded))
 }
 
 impl RequestHead {
@@ -340,22 +380,13 @@ impl SingleUseSignature {
             nonce,
             expires_at,
         } = self;
-        let first = state.store.use_nonce(key, nonce, expires_at).await?;
-        if first {
+        let is_first_use = state.store.use_nonce(key, nonce, expires_at).await?;
+        if is_first_use {
             Ok(key)
         } else {
             Err(ErrorCode::NonceUsed.into())
         }
     }
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
 }
 
 /// Converts a signature error into a problem; a clock skew includes the relay's time.

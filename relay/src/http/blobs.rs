@@ -6,7 +6,7 @@ use super::{
     auth::SessionRequest,
     ids::Id,
     openapi::{JSON, SESSION, WRITES},
-    problem, refusal, require_space, retryable_problem_with,
+    problem, refusal_problem, require_space, retryable_problem_with,
 };
 use crate::{
     notifier::Notifier,
@@ -70,19 +70,19 @@ pub(super) async fn create(
         id: request.id,
         account: signed.account,
         size,
-        token_hash: digest(&request.fetch_token_hash, "fetch_token_hash")?,
+        token_hash: parse_digest(&request.fetch_token_hash, "fetch_token_hash")?,
         expires_at: request.expires_at,
     };
     let created = store
         .create_blob(now, new, settings.load().quotas.clone())
         .await?;
-    let (blob, created) = match created {
+    let (blob, is_new) = match created {
         Ok(created) => created,
-        Err(ErrorCode::QuotaExceeded) => return Err(over_quota(&store, &settings, &new).await?),
-        Err(code) => return Err(refusal(code)),
+        Err(ErrorCode::QuotaExceeded) => return Err(quota_problem(&store, &settings, &new).await?),
+        Err(code) => return Err(refusal_problem(code)),
     };
     Ok(json_body(
-        if created {
+        if is_new {
             StatusCode::CREATED
         } else {
             StatusCode::OK
@@ -92,7 +92,7 @@ pub(super) async fn create(
 }
 
 /// Returns `quota_exceeded` with the usage, the free space and the next step.
-async fn over_quota(
+async fn quota_problem(
     store: &Store,
     settings: &LiveSettings,
     new: &NewBlob,
@@ -101,9 +101,9 @@ async fn over_quota(
         .load_account_quota(new.account)
         .await?
         .ok_or(ErrorCode::AccountUnknown)?;
-    let may = settings.load().quotas.with_overrides(&quota.overrides);
-    let free_bytes = may.account_blob_bytes.saturating_sub(quota.blobs.bytes);
-    let detail = if quota.blobs.blobs >= may.account_blobs {
+    let quotas = settings.load().quotas.with_overrides(&quota.overrides);
+    let free_bytes = quotas.account_blob_bytes.saturating_sub(quota.blobs.bytes);
+    let detail = if quota.blobs.blobs >= quotas.account_blobs {
         format!(
             "the account stores {} files, which is its maximum",
             quota.blobs.blobs
@@ -112,15 +112,15 @@ async fn over_quota(
         format!(
             "the account stores {} of {} bytes of files: {free_bytes} are free, this file needs {}",
             quota.blobs.bytes,
-            may.account_blob_bytes,
+            quotas.account_blob_bytes,
             new.size.bytes()
         )
     };
-    let what_to_do = "room is made when files are fetched, deleted or expire; the relay's \
-                      operator can give more";
+    let advice = "space is freed when files are fetched, deleted or expire; the relay's operator \
+                  can raise the quota";
     Ok(retryable_problem_with(
         ErrorCode::QuotaExceeded,
-        format!("{detail}; {what_to_do}"),
+        format!("{detail}; {advice}"),
     ))
 }
 
@@ -167,11 +167,11 @@ pub(super) async fn complete(
     signed: SessionRequest,
 ) -> ApiResult {
     let request: CompleteBlob = signed.body.json()?;
-    let digest = digest(&request.digest, "digest")?;
+    let digest = parse_digest(&request.digest, "digest")?;
     let blob = store
         .complete_blob(clock.now(), signed.account, id, digest)
         .await?
-        .map_err(refusal)?;
+        .map_err(refusal_problem)?;
     Ok(json_body(StatusCode::OK, &blob))
 }
 
@@ -200,16 +200,16 @@ pub(super) async fn extend(
     Ok(json_body(StatusCode::OK, &blob.ok_or(ErrorCode::NotFound)?))
 }
 
-problems!(RemoveProblems: SESSION, WRITES);
+problems!(DeleteProblems: SESSION, WRITES);
 
 /// Delete a blob
 #[utoipa::path(
     delete, path = "/v1/blobs/{id}", operation_id = "delete_blob", tag = "blobs",
     security(("session" = [])),
     params(Id<BlobId>),
-    responses((status = 204, description = "The blob is deleted"), RemoveProblems)
+    responses((status = 204, description = "The blob is deleted"), DeleteProblems)
 )]
-pub(super) async fn remove(
+pub(super) async fn delete(
     State(store): State<Store>,
     State(notifier): State<Arc<Notifier>>,
     Id(id): Id<BlobId>,
@@ -220,7 +220,7 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-fn digest(bytes: &B64, field: &str) -> Result<[u8; 32], ProblemResponse> {
+fn parse_digest(bytes: &B64, field: &str) -> Result<[u8; 32], ProblemResponse> {
     let digest = bytes.as_slice().try_into();
     digest.map_err(|_| problem(ErrorCode::Malformed, format!("{field} must have 32 bytes")))
 }

@@ -36,7 +36,7 @@ pub(super) async fn show(State(store): State<Store>, signed: SessionRequest) -> 
         .load_checkpoint(signed.account)
         .await?
         .ok_or(ErrorCode::NotFound)?;
-    Ok(tagged(sealed))
+    Ok(respond_with_tag(sealed))
 }
 
 problems!(WriteProblems: SESSION, JSON, WRITES; PreconditionFailed);
@@ -70,24 +70,25 @@ pub(super) async fn write(State(store): State<Store>, signed: SessionRequest) ->
             "set If-Match to the ETag of the checkpoint to replace, or to \"none\"",
         ));
     };
-    let matches =
-        move |current: Option<&[u8]>| current.map_or_else(|| NONE.to_owned(), tag) == expected;
+    let matches = move |current: Option<&[u8]>| {
+        current.map_or_else(|| NONE.to_owned(), compute_tag) == expected
+    };
     if store
         .write_checkpoint(signed.account, sealed.clone(), matches)
         .await?
     {
-        Ok(tagged(sealed))
+        Ok(respond_with_tag(sealed))
     } else {
         Err(ErrorCode::PreconditionFailed.into())
     }
 }
 
-fn tag(sealed: &[u8]) -> String {
+fn compute_tag(sealed: &[u8]) -> String {
     format!("\"{}\"", b64::encode(&Sha256::digest(sealed)))
 }
 
-fn tagged(sealed: Vec<u8>) -> Response {
-    let tag = HeaderValue::from_str(&tag(&sealed));
+fn respond_with_tag(sealed: Vec<u8>) -> Response {
+    let tag = HeaderValue::from_str(&compute_tag(&sealed));
     let mut response = json_body(
         StatusCode::OK,
         &Checkpoint {

@@ -31,13 +31,13 @@ pub(super) fn client_address(
         .filter_map(|value| value.to_str().ok());
     let mut hops = values
         .flat_map(|value| value.rsplit(','))
-        .map(|hop| parse(hop.trim()));
+        .map(|hop| parse_address(hop.trim()));
     hops.find(|hop| hop.is_none_or(|address| !proxies.contains(address)))
         .flatten()
 }
 
 /// Parses an address. Some proxies add the port.
-fn parse(hop: &str) -> Option<IpAddr> {
+fn parse_address(hop: &str) -> Option<IpAddr> {
     let address = hop
         .parse()
         .or_else(|_| hop.parse::<SocketAddr>().map(|hop| hop.ip()));

@@ -13,7 +13,7 @@ use crate::{
     openapi::problems,
     settings::LiveSettings,
     storage::Storage,
-    store::{Recall, Store, Submission},
+    store::{RecallOutcome, Store, Submission},
 };
 use axum::{extract::State, response::IntoResponse as _};
 use http::StatusCode;
@@ -61,13 +61,14 @@ pub(super) async fn submit(
     let settings = settings.load();
     let rate_limiters = settings.rate_limiters.for_overrides(signed.rate_overrides);
     rate_limiters.charge_envelopes(signed.account, envelopes.len())?;
+    let has_short_record = !rate_limiters.retains_records(signed.account, envelopes.len());
     require_space(&storage, signed.body.bytes.len())?;
     // Frees the parsed body, but keeps its memory reserved until the commit: hundreds of requests
     // can wait for the same one.
-    let _memory_permit = signed.body.into_memory_permit();
+    let _permits = signed.body.into_permits();
     let submissions = envelopes
         .into_iter()
-        .map(|envelope| Submission::new(&origin, envelope))
+        .map(|envelope| Submission::new(&origin, envelope, has_short_record))
         .collect();
     let results = store
         .submit(
@@ -164,7 +165,7 @@ pub(super) async fn recall(
         .and_then(|text| b64::parse(text).ok())
         .unwrap_or_default();
     match store.recall(clock.now(), signed.account, id, proof).await? {
-        Recall::Recalled => Ok(StatusCode::NO_CONTENT.into_response()),
-        Recall::Refused(code) => Err(code.into()),
+        RecallOutcome::Recalled => Ok(StatusCode::NO_CONTENT.into_response()),
+        RecallOutcome::Refused(code) => Err(code.into()),
     }
 }

@@ -40,7 +40,7 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Id<T> {
 
 impl<T: ToSchema> IntoParams for Id<T> {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![in_path("id", T::schema())]
+        vec![path_parameter("id", T::schema())]
     }
 }
 
@@ -65,11 +65,14 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for PartId<T> {
 
 impl<T: ToSchema> IntoParams for PartId<T> {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![in_path("id", T::schema()), in_path("number", u32::schema())]
+        vec![
+            path_parameter("id", T::schema()),
+            path_parameter("number", u32::schema()),
+        ]
     }
 }
 
-fn in_path(name: &str, schema: RefOr<Schema>) -> Parameter {
+fn path_parameter(name: &str, schema: RefOr<Schema>) -> Parameter {
     let parameter = ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Path)
@@ -78,7 +81,7 @@ fn in_path(name: &str, schema: RefOr<Schema>) -> Parameter {
 }
 
 /// Parses a query parameter, if it is present.
-pub(super) fn query<T: FromStr>(uri: &Uri, name: &str) -> Result<Option<T>, ProblemResponse> {
+pub(super) fn parse_query<T: FromStr>(uri: &Uri, name: &str) -> Result<Option<T>, ProblemResponse> {
     let pairs = uri
         .query()
         .unwrap_or_default()

@@ -29,7 +29,7 @@ pub(crate) use state::ApiParts;
 use crate::{blobs::BlobError, storage::Storage, store::StoreError};
 use axum::{
     Router,
-    middleware::{from_fn, from_fn_with_state},
+    middleware::from_fn_with_state,
     response::Response,
     routing::any,
 };
@@ -49,12 +49,16 @@ type ApiResult = Result<Response, ProblemResponse>;
 /// Returns the router of the public listener.
 pub(crate) fn router(parts: ApiParts) -> Router {
     let metrics = Arc::clone(&parts.activity.metrics);
+    let state = ApiState::new(parts);
     // Federation does not exist yet, so its route is not part of the OpenAPI document.
-    let routes = Router::from(routes()).route("/v1/at/{host}/{*rest}", any(foreign));
+    let routes = Router::from(routes()).route("/v1/at/{host}/{*rest}", any(refuse_foreign));
     with_problems(routes)
-        .layer(from_fn(rate_limits::add_headers))
+        .layer(from_fn_with_state(
+            state.clone(),
+            rate_limits::account_for_request,
+        ))
         .layer(from_fn_with_state(metrics, log::log))
-        .with_state(ApiState::new(parts))
+        .with_state(state)
 }
 
 /// Returns all routes of the OpenAPI document.
@@ -62,11 +66,11 @@ fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::empty())
         .routes(routes!(accounts::register))
         .routes(routes!(session::sign_in))
-        .routes(routes!(account::show, account::change, account::leave))
+        .routes(routes!(account::show, account::change, account::delete))
         .routes(routes!(account::test_webhook))
         .routes(routes!(checkpoint::show, checkpoint::write))
         .routes(routes!(mailboxes::list))
-        .routes(routes!(mailboxes::open, mailboxes::close))
+        .routes(routes!(mailboxes::create, mailboxes::delete))
         .routes(routes!(prekeys::publish, prekeys::show))
         .routes(routes!(envelopes::submit))
         .routes(routes!(envelopes::query_statuses))
@@ -74,7 +78,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(deliveries::pull))
         .routes(routes!(deliveries::acknowledge))
         .routes(routes!(blobs::create))
-        .routes(routes!(blobs::show, blobs::extend, blobs::remove))
+        .routes(routes!(blobs::show, blobs::extend, blobs::delete))
         .routes(routes!(blobs::complete))
         .routes(routes!(parts::upload, parts::download))
         .routes(routes!(public::well_known))
@@ -84,22 +88,22 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(openapi::describe))
 }
 
-/// Rejects requests for mailboxes and blobs of other relays.
-async fn foreign(_: auth::SessionRequest) -> ProblemResponse {
+/// Refuses requests for mailboxes and blobs of other relays.
+async fn refuse_foreign(_: auth::SessionRequest) -> ProblemResponse {
     ErrorCode::ForeignRelayUnsupported.into()
 }
 
 /// Returns a retryable problem with its retry delay.
 pub(crate) fn retryable_problem(code: ErrorCode) -> ProblemResponse {
-    passing(code, Problem::from(code))
+    add_retry_delay(code, Problem::from(code))
 }
 
 /// Returns a retryable problem with a detail text and its retry delay.
 fn retryable_problem_with(code: ErrorCode, detail: impl Into<String>) -> ProblemResponse {
-    passing(code, Problem::new(code, detail))
+    add_retry_delay(code, Problem::new(code, detail))
 }
 
-fn passing(code: ErrorCode, problem: Problem) -> ProblemResponse {
+fn add_retry_delay(code: ErrorCode, problem: Problem) -> ProblemResponse {
     let wait = match code {
         ErrorCode::StorageFull => STORAGE_FULL_RETRY,
         ErrorCode::QuotaExceeded | ErrorCode::MailboxFull | ErrorCode::AfterRefused => {
@@ -111,7 +115,7 @@ fn passing(code: ErrorCode, problem: Problem) -> ProblemResponse {
 }
 
 /// Converts a refusal of the store into a problem, with a retry delay if it is retryable.
-fn refusal(code: ErrorCode) -> ProblemResponse {
+fn refusal_problem(code: ErrorCode) -> ProblemResponse {
     if code.is_retryable() {
         retryable_problem(code)
     } else {
@@ -161,7 +165,7 @@ impl From<BlobError> for ProblemResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Config, serve::open};
+    use crate::{admin::check_hosts, config::Config, serve::open};
     use axum::body::Body;
     use http::{Method, Request, StatusCode};
     use sealpost_service::{Shutdown, SystemClock, http::LocalGuard};
@@ -198,15 +202,15 @@ mod tests {
     }
 
     /// Asserts that the OpenAPI document has exactly the routes and methods of the router, except
-    /// for `others`.
+    /// for the undocumented paths.
     async fn assert_documented(
         router: &Router,
         described: &utoipa::openapi::OpenApi,
-        others: &[&str],
+        undocumented: &[&str],
     ) {
         let document = serde_json::to_value(&described.paths).unwrap();
         let mut expected: BTreeSet<_> = document.as_object().unwrap().keys().cloned().collect();
-        expected.extend(others.iter().map(|&path| path.to_owned()));
+        expected.extend(undocumented.iter().map(|&path| path.to_owned()));
         assert_eq!(paths(router), expected);
         for (path, operations) in document.as_object().unwrap() {
             for method in [
@@ -226,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn openapi_documents_match_the_routers() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = crate::data_layout::temporary_data_directory();
         let mut config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
             data: directory.path().to_owned(),
@@ -254,7 +258,7 @@ mod tests {
         ];
         let guard = LocalGuard::new("token", "127.0.0.1:1".parse().unwrap());
         assert_documented(
-            &crate::admin::router(parts.admin(), guard),
+            &check_hosts(crate::admin::router(parts.admin(), guard.clone()), guard),
             &crate::admin::routes().into_openapi(),
             &page,
         )

@@ -1,8 +1,8 @@
 //! `/openapi.json`: the OpenAPI document of the API, built from its routes. This file contains the
 //! parts that they share.
 
-use super::routes;
-use crate::openapi::{Document, name_of, operations};
+use super::{public::IpRateLimited, routes};
+use crate::openapi::{Document, operations, problems, response_name};
 use axum::response::Response;
 use http::HeaderMap;
 use sealpost_proto::{
@@ -70,6 +70,8 @@ pub(super) const WRITES: &[ErrorCode] = &[StorageFull];
 static DOCUMENT: LazyLock<Document> =
     LazyLock::new(|| Document::new(routes().into_openapi(), add_rate_limit_headers));
 
+problems!(DescribeProblems: PUBLIC);
+
 /// Get this document
 ///
 /// The OpenAPI document, which is built from the routes of the relay.
@@ -77,8 +79,9 @@ static DOCUMENT: LazyLock<Document> =
     (status = 200, description = "The document", content_type = "application/json", body = Object,
         headers(("ETag" = String, description = "Changes with the document"))),
     (status = 304, description = "`If-None-Match` contains the current `ETag`"),
+    DescribeProblems,
 ))]
-pub(super) async fn describe(headers: HeaderMap) -> Response {
+pub(super) async fn describe(_: IpRateLimited, headers: HeaderMap) -> Response {
     DOCUMENT.to_response(&headers)
 }
 
@@ -91,7 +94,7 @@ pub(super) fn empty() -> OpenApi {
         ),
         (
             "mailboxes",
-            "Open and close mailboxes, publish and read prekeys.",
+            "Create and delete mailboxes, publish and read prekeys.",
         ),
         (
             "envelopes",
@@ -104,7 +107,7 @@ pub(super) fn empty() -> OpenApi {
         ("blobs", "Upload and download sealed files in parts."),
         (
             "relay",
-            "Public information about the relay; no signature is needed.",
+            "Read public information about the relay; needs no signature.",
         ),
     ];
     let tag = |(name, description)| {
@@ -133,7 +136,10 @@ pub(super) fn empty() -> OpenApi {
         .tags(Some(tags.map(tag)))
         .webhooks(Some(
             PathsBuilder::new()
-                .path("account", PathItem::new(HttpMethod::Post, webhook()))
+                .path(
+                    "account",
+                    PathItem::new(HttpMethod::Post, webhook_operation()),
+                )
                 .build(),
         ))
         .build();
@@ -146,9 +152,9 @@ pub(super) fn empty() -> OpenApi {
         components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Header(key)));
     }
     components.schemas.extend(
-        schemas::<WebhookCall>()
-            .chain(schemas::<DeliveryResults>())
-            .chain(schemas::<ChallengeResponse>()),
+        collect_schemas::<WebhookCall>()
+            .chain(collect_schemas::<DeliveryResults>())
+            .chain(collect_schemas::<ChallengeResponse>()),
     );
     openapi
 }
@@ -157,13 +163,13 @@ pub(super) fn empty() -> OpenApi {
 const RATE_LIMIT_HEADERS: [(&str, &str, &str); 2] = [
     (
         "RateLimit",
-        "Remaining quota of each applied rate limit, and the seconds until the full quota is \
-         available",
+        "Remaining units of each applied rate limit, and the seconds until all units are available \
+         again",
         "\"requests\";r=999;t=1",
     ),
     (
         "RateLimit-Policy",
-        "Quota and window, in seconds, of each applied rate limit",
+        "Units and window (in seconds) of each applied rate limit",
         "\"requests\";q=1000;w=5",
     ),
 ];
@@ -181,7 +187,7 @@ fn add_rate_limit_headers(openapi: &mut OpenApi) {
     let operations = openapi.paths.paths.values_mut().flat_map(operations);
     let limited = operations.filter(|operation| operation.responses.responses.contains_key("429"));
     for response in limited.flat_map(|operation| operation.responses.responses.values_mut()) {
-        let shared = name_of(response).and_then(|name| components.responses.get_mut(name));
+        let shared = response_name(response).and_then(|name| components.responses.get_mut(name));
         if let RefOr::T(response) = shared.unwrap_or(response) {
             response.headers.extend(RATE_LIMIT_HEADERS.map(refer));
         }
@@ -198,7 +204,7 @@ fn add_rate_limit_headers(openapi: &mut OpenApi) {
 }
 
 /// Returns the operation that the relay calls on an account's webhook.
-fn webhook() -> Operation {
+fn webhook_operation() -> Operation {
     let refer = |name| RefOr::from(Ref::from_schema_name(name));
     let responses = OneOfBuilder::new()
         .item(refer(DeliveryResults::name()))
@@ -228,7 +234,7 @@ fn webhook() -> Operation {
 }
 
 /// Returns the schema of a type and of all types that it contains.
-fn schemas<T: ToSchema>() -> impl Iterator<Item = (String, RefOr<Schema>)> {
+fn collect_schemas<T: ToSchema>() -> impl Iterator<Item = (String, RefOr<Schema>)> {
     let mut schemas = vec![(T::name().into_owned(), T::schema())];
     T::schemas(&mut schemas);
     schemas.into_iter()
@@ -236,8 +242,8 @@ fn schemas<T: ToSchema>() -> impl Iterator<Item = (String, RefOr<Schema>)> {
 
 const WEBHOOK_DESCRIPTION: &str = "\
     Signed with the account's webhook secret as defined by Standard Webhooks (`webhook-id`, \
-    `webhook-timestamp`, `webhook-signature: v1,…`). Any other response is a failed attempt. 410 \
-    turns the webhook off.";
+    `webhook-timestamp`, `webhook-signature: v1,…`). Any response other than 200 is a failed \
+    attempt. 410 turns the webhook off.";
 
 const DESCRIPTION: &str = "\
     Accepts sealed envelopes and files from the nodes of businesses, stores them on disk and \

@@ -16,7 +16,6 @@ use crate::{
     memory::TransferSlots,
     openapi::problems,
     settings::LiveSettings,
-    slots::Slot,
     storage::Storage,
     store::{PartState, Store},
 };
@@ -29,9 +28,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream::unfold};
 use http::{HeaderValue, StatusCode, header};
 use sealpost_proto::{
-    AccountId, BlobId, ErrorCode, FetchToken, b64,
-    limits::{PART_SEGMENT_BYTES, PART_TIMEOUT},
-    schema::PartBytes,
+    AccountId, BlobId, ErrorCode, FetchToken, b64, limits::PART_SEGMENT_BYTES, schema::PartBytes,
     wire::FETCH_TOKEN_HEADER,
 };
 use sealpost_relay_core::{
@@ -40,11 +37,11 @@ use sealpost_relay_core::{
 };
 use sealpost_service::{
     Clock as _, SharedClock,
+    fair_pool::Permit,
     http::{BodyReader, ProblemResponse},
 };
 use sha2::{Digest as _, Sha256};
 use std::{ops::Range, sync::Arc};
-use tokio::sync::mpsc;
 
 /// Maximum number of received chunks in one write, which bounds the overhead of very small chunks.
 const SEGMENT_CHUNKS_MAX: usize = 64;
@@ -148,12 +145,9 @@ impl PartUploads {
             .for_overrides(rate_overrides);
         rate_limiters.charge_part(account, bytes)?;
         require_space(&self.storage, bytes)?;
-        let _slot = self
-            .slots
-            .uploads
-            .try_reserve(account)
-            .ok_or_else(|| retryable_problem(ErrorCode::Overloaded))?;
-        write(&self.blobs, &name, bytes, body).await?;
+        let slot = self.slots.uploads.reserve(Some(account.into()), 1).await;
+        body.hold(slot.ok_or_else(|| retryable_problem(ErrorCode::Overloaded))?);
+        write_part(&self.blobs, &name, bytes, body).await?;
         let (now, store) = (self.clock.now(), &self.store);
         let stored = store
             .record_part(now, account, blob, number, digest)
@@ -163,7 +157,7 @@ impl PartUploads {
 }
 
 /// Writes a part, and discards it unless it has the expected length and digest.
-async fn write(
+async fn write_part(
     blobs: &Blobs,
     name: &PartName,
     bytes: usize,
@@ -275,11 +269,19 @@ pub(super) async fn download(
     let length = bytes as u64;
     let slot = slots
         .downloads
-        .try_reserve(signed.account)
-        .ok_or_else(|| retryable_problem(ErrorCode::Overloaded))?;
+        .reserve(Some(signed.account.into()), 1)
+        .await;
+    let slot = slot.ok_or_else(|| retryable_problem(ErrorCode::Overloaded))?;
     match parse_range(signed.body.header("range"), length) {
-        RequestedRange::Full => Ok(stream(blobs, name, slot, 0..length, length, StatusCode::OK)),
-        RequestedRange::Partial(range) => Ok(stream(
+        RequestedRange::Full => Ok(respond_with_range(
+            blobs,
+            name,
+            slot,
+            0..length,
+            length,
+            StatusCode::OK,
+        )),
+        RequestedRange::Partial(range) => Ok(respond_with_range(
             blobs,
             name,
             slot,
@@ -287,14 +289,14 @@ pub(super) async fn download(
             length,
             StatusCode::PARTIAL_CONTENT,
         )),
-        RequestedRange::Unsatisfiable => Ok(unsatisfiable(length)),
+        RequestedRange::Unsatisfiable => Ok(unsatisfiable_response(length)),
     }
 }
 
-fn stream(
+fn respond_with_range(
     blobs: Blobs,
     name: PartName,
-    slot: Slot,
+    slot: Permit,
     range: Range<u64>,
     length: u64,
     status: StatusCode,
@@ -305,8 +307,10 @@ fn stream(
         range.start,
         range.end.saturating_sub(1)
     );
-    let mut response = Response::new(Body::from_stream(segments(blobs, name, slot, range)));
+    let mut response = Response::new(Body::from_stream(stream_segments(blobs, name, range)));
     *response.status_mut() = status;
+    // The listener holds it until the last byte is sent.
+    response.extensions_mut().insert(slot);
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
@@ -322,35 +326,29 @@ fn stream(
     response
 }
 
-/// Streams a range of a part in segments, and reads the next one only when the previous one is
-/// being sent. The stream ends if the client accepts no segment for too long, so that a stalled
-/// client releases its slot.
-fn segments(
+/// Streams a range of a part in segments, and reads the next one when the previous one is being
+/// sent.
+fn stream_segments(
     blobs: Blobs,
     name: PartName,
-    slot: Slot,
     range: Range<u64>,
 ) -> impl Stream<Item = Result<Bytes, BlobError>> {
-    let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
-        let mut remaining = range;
-        while !remaining.is_empty() {
-            let end = remaining.start + PART_SEGMENT_BYTES as u64;
-            let next = remaining.start..remaining.end.min(end);
-            remaining.start = next.end;
-            let bytes = blobs.read(&name, next).await;
-            if sender.send_timeout(bytes, PART_TIMEOUT).await.is_err() {
-                break;
+    unfold(range, move |remaining| {
+        let (blobs, name) = (blobs.clone(), name);
+        async move {
+            if remaining.is_empty() {
+                return None;
             }
+            let end = remaining
+                .end
+                .min(remaining.start + PART_SEGMENT_BYTES as u64);
+            let bytes = blobs.read(&name, remaining.start..end).await;
+            Some((bytes, end..remaining.end))
         }
-        drop(slot);
-    });
-    unfold(receiver, |mut receiver| async {
-        Some((receiver.recv().await?, receiver))
     })
 }
 
-fn unsatisfiable(length: u64) -> Response {
+fn unsatisfiable_response(length: u64) -> Response {
     let detail = format!("the range starts beyond the {length} bytes of this part");
     let mut response = problem(ErrorCode::RangeNotSatisfiable, detail).into_response();
     if let Ok(value) = HeaderValue::from_str(&format!("bytes */{length}")) {

@@ -60,17 +60,17 @@ pub(super) async fn well_known(
     State(clock): State<SharedClock>,
     _: IpRateLimited,
 ) -> Response {
-    let rules = settings.load();
-    let known = WellKnown {
+    let settings = settings.load();
+    let document = WellKnown {
         origin: origin.clone(),
         protocol_version: PROTOCOL_VERSION,
         software: SOFTWARE.to_owned(),
-        registration: rules.registration.policy,
-        limits: rules.quotas.announced(),
-        rates: rules.rate_limiters.rates().announced(),
+        registration: settings.registration.policy,
+        limits: settings.quotas.announced(),
+        rates: settings.rate_limiters.rates().announced(),
         relay_time: clock.now(),
     };
-    json_body(StatusCode::OK, &known)
+    json_body(StatusCode::OK, &document)
 }
 
 /// Show the invite page

@@ -1,16 +1,17 @@
 //! Rate limits on the wire: a refusal is a 429 `rate_limited` with `Retry-After`, and each response
-//! reports the status of the counted limits in the headers `RateLimit` and `RateLimit-Policy`.
+//! reports the status of the limits that were applied in the headers `RateLimit` and
+//! `RateLimit-Policy`.
 
-use super::client_address::client_address;
+use super::{client_address::client_address, retryable_problem, state::ApiState};
 use crate::{
-    rates::{RateLimited, collect_statuses},
+    rates::{RateLimited, collect_charges, is_charged},
     settings::Settings,
 };
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderName, HeaderValue},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use http::{Extensions, HeaderMap};
 use sealpost_proto::{ErrorCode, Problem, time::millis};
@@ -19,6 +20,8 @@ use std::fmt::{Display, Write as _};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// Health checks, which are not limited.
+const FREE_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 impl From<RateLimited> for ProblemResponse {
     fn from(RateLimited { retry_after }: RateLimited) -> Self {
@@ -28,7 +31,7 @@ impl From<RateLimited> for ProblemResponse {
     }
 }
 
-/// Counts a request without a session for the address of its client.
+/// Counts a request without a session against the rate limit of its client's address.
 pub(super) fn check_ip_rate_limit(
     settings: &Settings,
     extensions: &Extensions,
@@ -38,21 +41,48 @@ pub(super) fn check_ip_rate_limit(
     Ok(settings.rate_limiters.check_ip_rate_limit(address)?)
 }
 
-/// Adds the rate limit headers to each response.
-pub(super) async fn add_headers(request: Request, next: Next) -> Response {
-    let (mut response, statuses) = collect_statuses(next.run(request)).await;
+/// Charges each request that no handler charged to the address of its client, for example one with
+/// a forged signature. Holds memory for the responses to accounts, and adds the rate limit headers.
+pub(super) async fn account_for_request(
+    State(state): State<ApiState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_free = FREE_PATHS.contains(&request.uri().path());
+    let proxies = &state.settings.load().proxies;
+    let address = client_address(request.extensions(), request.headers(), proxies);
+    let responding = async {
+        let response = next.run(request).await;
+        if is_free || is_charged() {
+            return response;
+        }
+        match state
+            .settings
+            .load()
+            .rate_limiters
+            .check_ip_rate_limit(address)
+        {
+            Ok(()) => response,
+            Err(limited) => ProblemResponse::from(limited).into_response(),
+        }
+    };
+    let (mut response, charges) = collect_charges(responding).await;
+    if let Some(account) = charges.account {
+        let held = state.response_memory.hold(account, response).await;
+        response = held.unwrap_or_else(|| retryable_problem(ErrorCode::Overloaded).into_response());
+    }
     let headers = response.headers_mut();
-    if let Some(limits) = list(statuses.iter()) {
+    if let Some(limits) = format_list(charges.statuses.iter()) {
         headers.insert(RATE_LIMIT, limits);
     }
-    if let Some(policies) = list(statuses.iter().map(|status| status.rate)) {
+    if let Some(policies) = format_list(charges.statuses.iter().map(|status| status.rate)) {
         headers.insert(RATE_LIMIT_POLICY, policies);
     }
     response
 }
 
 /// Formats a list of structured fields (RFC 9651, section 3.1), or nothing if it is empty.
-fn list(items: impl Iterator<Item = impl Display>) -> Option<HeaderValue> {
+fn format_list(items: impl Iterator<Item = impl Display>) -> Option<HeaderValue> {
     let mut text = String::with_capacity(64);
     for item in items {
         let comma = if text.is_empty() { "" } else { ", " };

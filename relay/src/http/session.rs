@@ -16,7 +16,7 @@ problems!(SignInProblems: ANY_KEY, KNOWN);
 
 /// Sign in
 ///
-/// Returns a session key that is valid for one hour. A new account key ends all sessions.
+/// Returns a session key that is valid for one hour.
 #[utoipa::path(
     post, path = "/v1/session", operation_id = "sign_in", tag = "accounts",
     security(("account_key" = [])),
@@ -39,6 +39,7 @@ pub(super) async fn sign_in(
         key: secret.session_key(&id),
         expires_at: id.expires_at,
         relay_time: now,
+        webhook: Some(signed.account.webhook),
     };
     Ok(json_body(StatusCode::OK, &session))
 }

@@ -32,8 +32,8 @@ impl<K: Key> KeyedRateLimiter<K> {
         Self { rate, states }
     }
 
-    /// Charges `quantity` to a key. The error is the time after which the rate allows it again; then
-    /// nothing was charged.
+    /// Charges `quantity` to a key. The error is the time after which the rate allows it again;
+    /// then nothing was charged.
     pub(super) fn charge(&self, key: &K, quantity: u32) -> Result<RateLimitStatus, Duration> {
         let quantity = NonZeroU32::new(quantity).unwrap_or(NonZeroU32::MIN);
         let charged = match quantity {

@@ -8,7 +8,9 @@ mod limiter;
 
 use limiter::KeyedRateLimiter;
 use sealpost_proto::{AccountId, limits::TRACKED_ADDRESSES_MAX};
-use sealpost_relay_core::rates::{RateLimitStatus, RateOverrides, Rates, to_kibibytes};
+use sealpost_relay_core::rates::{
+    RateLimitStatus, RateOverrides, Rates, long_records, to_kibibytes,
+};
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -18,7 +20,26 @@ use std::{
 };
 
 tokio::task_local! {
-    static STATUSES: RefCell<Vec<RateLimitStatus>>;
+    static CHARGES: RefCell<Charges>;
+}
+
+/// What a request was charged to.
+#[derive(Debug, Default)]
+pub(crate) struct Charges {
+    /// Account that sent the request.
+    pub(crate) account: Option<AccountId>,
+    /// Whether the request was charged to an account or an address.
+    pub(crate) is_charged: bool,
+    /// Status of each rate limit that applied.
+    pub(crate) statuses: Vec<RateLimitStatus>,
+}
+
+impl Charges {
+    /// Changes the charges of the current request. Outside of [`collect_charges`] nobody reads
+    /// them.
+    fn record(change: impl FnOnce(&mut Self)) {
+        let _ = CHARGES.try_with(|charges| change(&mut charges.borrow_mut()));
+    }
 }
 
 /// The rate limit is exceeded; nothing was charged.
@@ -41,6 +62,7 @@ pub(crate) struct AccountRateLimiters {
     requests: Option<KeyedRateLimiter<AccountId>>,
     envelopes: Option<KeyedRateLimiter<AccountId>>,
     blob_kibibytes: Option<KeyedRateLimiter<AccountId>>,
+    long_records: Option<KeyedRateLimiter<AccountId>>,
 }
 
 impl RateLimiters {
@@ -78,6 +100,7 @@ impl RateLimiters {
     /// Charges a request without a session to its address. A request from an unknown address is not
     /// limited.
     pub(crate) fn check_ip_rate_limit(&self, address: Option<IpAddr>) -> Result<(), RateLimited> {
+        Charges::record(|charges| charges.is_charged = true);
         let (Some(limiter), Some(address)) = (&self.addresses, address) else {
             return Ok(());
         };
@@ -85,7 +108,7 @@ impl RateLimiters {
         let network = if limiter.len() >= TRACKED_ADDRESSES_MAX {
             Network::SHARED
         } else {
-            Network::of(address)
+            Network::from_address(address)
         };
         charge(Some(limiter), &network, 1)
     }
@@ -115,10 +138,15 @@ impl AccountRateLimiters {
             requests: rates.requests().map(KeyedRateLimiter::new),
             envelopes: rates.envelopes().map(KeyedRateLimiter::new),
             blob_kibibytes: rates.blob_kibibytes().map(KeyedRateLimiter::new),
+            long_records: long_records().map(KeyedRateLimiter::new),
         }
     }
 
     pub(crate) fn charge_request(&self, account: AccountId) -> Result<(), RateLimited> {
+        Charges::record(|charges| {
+            charges.account = Some(account);
+            charges.is_charged = true;
+        });
         charge(self.requests.as_ref(), &account, 1)
     }
 
@@ -136,10 +164,23 @@ impl AccountRateLimiters {
         charge(self.blob_kibibytes.as_ref(), &account, to_kibibytes(bytes))
     }
 
+    /// Counts envelopes whose records are to be retained for long. Returns false if the account has
+    /// exceeded the number of such envelopes.
+    pub(crate) fn retains_records(&self, account: AccountId, envelopes: usize) -> bool {
+        let quantity = u32::try_from(envelopes).unwrap_or(u32::MAX);
+        let limiter = self.long_records.as_ref();
+        limiter.is_some_and(|limiter| limiter.charge(&account, quantity).is_ok())
+    }
+
     fn all(&self) -> impl Iterator<Item = &KeyedRateLimiter<AccountId>> {
-        [&self.requests, &self.envelopes, &self.blob_kibibytes]
-            .into_iter()
-            .flatten()
+        [
+            &self.requests,
+            &self.envelopes,
+            &self.blob_kibibytes,
+            &self.long_records,
+        ]
+        .into_iter()
+        .flatten()
     }
 
     fn remove_idle(&self) {
@@ -161,22 +202,24 @@ fn charge<K: limiter::Key>(
     };
     let charged = limiter.charge(key, quantity);
     let status = charged.unwrap_or_else(|_| limiter.exhausted_status());
-    // Outside of `collect_statuses` nobody reports the status.
-    let _ = STATUSES.try_with(|statuses| statuses.borrow_mut().push(status));
+    Charges::record(|charges| charges.statuses.push(status));
     charged
         .map(|_| ())
         .map_err(|retry_after| RateLimited { retry_after })
 }
 
-/// Runs `request` and returns the status of each rate limit that it was charged to.
-pub(crate) async fn collect_statuses<T>(
-    request: impl Future<Output = T>,
-) -> (T, Vec<RateLimitStatus>) {
+/// Runs `request` and returns what it was charged to.
+pub(crate) async fn collect_charges<T>(request: impl Future<Output = T>) -> (T, Charges) {
     let collected = async {
         let output = request.await;
-        (output, STATUSES.with(RefCell::take))
+        (output, CHARGES.with(RefCell::take))
     };
-    STATUSES.scope(RefCell::default(), collected).await
+    CHARGES.scope(RefCell::default(), collected).await
+}
+
+/// Returns whether the current request was charged to an account or an address.
+pub(crate) fn is_charged() -> bool {
+    CHARGES.try_with(|charges| charges.borrow().is_charged) == Ok(true)
 }
 
 /// IPv4 address, or the network of an IPv6 address.
@@ -188,7 +231,7 @@ impl Network {
     /// Providers assign at least this prefix to a customer.
     const IPV6_HOST_BITS: u32 = 64;
 
-    fn of(address: IpAddr) -> Self {
+    fn from_address(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(address) => {
                 let prefix = address.to_bits() >> Self::IPV6_HOST_BITS << Self::IPV6_HOST_BITS;
@@ -253,7 +296,7 @@ mod tests {
             ("2001:db8:1:2:3::4", "2001:db8:1:2::"),
             ("2001:db8::4", "2001:db8::"),
         ] {
-            let Network(found) = Network::of(address.parse().unwrap());
+            let Network(found) = Network::from_address(address.parse().unwrap());
             assert_eq!(found.to_string(), network);
         }
     }

@@ -3,8 +3,8 @@
 use super::{Store, StoreError, lanes, operator::tokens, quotas, rows::exists};
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{
-    AccountId, ErrorCode, Timestamp, WebhookSecret,
-    wire::{Account, DeliveryMode, Registered, RegistrationPolicy},
+    AccountId, ErrorCode, Timestamp, WebhookSecret, WebhookUrl,
+    wire::{Account, DeliveryMode, Registered, RegistrationPolicy, WebhookState},
 };
 use sealpost_relay_core::{Event, Lane, rates::RateOverrides, registration};
 use sealpost_signatures::{AccountKey, Nonce};
@@ -14,11 +14,12 @@ use sealpost_sqlite::{RowError, RowExt as _, query, to_integer, to_millis};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AccountState {
     pub(crate) id: AccountId,
-    /// Sessions of another generation of the account key have ended.
+    /// Generation of the account key; sessions of another generation are invalid.
     pub(crate) key_generation: u32,
     pub(crate) is_suspended: bool,
     /// Whether the lane backs off, so that the next contact of the account makes it due.
     pub(crate) contact_ends_backoff: bool,
+    pub(crate) webhook: WebhookState,
     pub(crate) rate_overrides: RateOverrides,
 }
 
@@ -30,7 +31,7 @@ pub(crate) struct NewAccount {
     /// Key that signed the request.
     pub(crate) key: AccountKey,
     /// Absent if the node pulls.
-    pub(crate) webhook_url: Option<String>,
+    pub(crate) webhook_url: Option<WebhookUrl>,
     /// Webhook secret for the account if it is new.
     pub(crate) webhook_secret: WebhookSecret,
     pub(crate) policy: RegistrationPolicy,
@@ -111,28 +112,28 @@ impl Store {
         self.read(move |db| load(db, account)).await
     }
 
-    /// Changes the webhook of an account or removes it. A new webhook has to answer its challenge
+    /// Changes the webhook of an account or removes it. A new webhook has to pass its test
     /// before it is called. Returns false if the account does not exist.
     pub(crate) async fn change_delivery(
         &self,
         now: Timestamp,
         account: AccountId,
-        webhook_url: Option<String>,
+        webhook_url: Option<WebhookUrl>,
     ) -> Result<bool, StoreError> {
         self.write(move |db| {
             let sql =
                 "UPDATE accounts SET webhook_url = ?2 WHERE id = ?1 AND webhook_url IS NOT ?2";
-            if query::execute(db, sql, params![account.as_bytes(), webhook_url])? == 0 {
+            let url = webhook_url.as_ref().map(WebhookUrl::as_str);
+            if query::execute(db, sql, params![account.as_bytes(), url])? == 0 {
                 return is_registered(db, account);
             }
             lanes::set_reason(db, account, None)?;
-            let webhook = webhook_url.is_some();
             lanes::step(
                 db,
                 now,
                 account,
                 Event::DeliveryModeChanged {
-                    has_webhook: webhook,
+                    has_webhook: webhook_url.is_some(),
                 },
                 0,
             )?;
@@ -141,13 +142,12 @@ impl Store {
         .await
     }
 
-    /// Deletes an account: its mailboxes close, its blobs are deleted, its sessions end. Later
-    /// sweeps remove the rest.
+    /// Deletes an account. Later sweeps remove what it has left. Returns false if it does not exist.
     pub(crate) async fn delete_account(
         &self,
         now: Timestamp,
         account: AccountId,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         self.write(move |db| delete(db, now, account)).await
     }
 
@@ -179,11 +179,13 @@ impl Store {
 }
 
 fn read_state(row: &Row<'_>) -> Result<AccountState, RowError> {
+    let lane = lanes::read_lane(row)?;
     Ok(AccountState {
         id: row.id("id")?,
         key_generation: row.read("key_generation")?,
         is_suspended: row.read("suspended")?,
-        contact_ends_backoff: lanes::read_lane(row)?.contact_ends_backoff(),
+        contact_ends_backoff: lane.contact_ends_backoff(),
+        webhook: lane.webhook,
         rate_overrides: quotas::read_overrides(row)?.unwrap_or_default().rates(),
     })
 }
@@ -256,7 +258,7 @@ fn insert(db: &Connection, now: Timestamp, new: &NewAccount) -> Result<(), Store
         params![
             new.account.as_bytes(),
             new.key.as_bytes(),
-            new.webhook_url,
+            new.webhook_url.as_ref().map(WebhookUrl::as_str),
             new.webhook_secret.expose(),
             to_millis(now)
         ],
@@ -269,42 +271,48 @@ fn load(db: &Connection, account: AccountId) -> Result<Option<Account>, StoreErr
                FROM accounts a JOIN lanes l ON l.account_id = a.id WHERE a.id = ?";
     Ok(query::first_row(db, sql, [account.as_bytes()], |row| {
         let webhook_url: Option<String> = row.read("webhook_url")?;
-        let lane = row;
         Ok(Account {
             account_id: account,
             delivery: webhook_url.map_or(DeliveryMode::Pull, |url| DeliveryMode::Webhook { url }),
             webhook_state: lanes::read_lane(row)?.webhook,
-            webhook_reason: lane.read("reason")?,
-            backlog: lane.read("waiting_items")?,
+            webhook_reason: row.read("reason")?,
+            backlog: row.read("waiting_items")?,
             created_at: row.timestamp("created_at")?,
         })
     })?)
 }
 
+/// Deletes an account. Its sessions end and its mailboxes and blobs are unknown from then on, because
+/// all of them require the account. The sweep removes what it has left, which can be much.
 pub(super) fn delete(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let id = account.as_bytes();
-    query::execute(
-        db,
-        "UPDATE mailboxes SET closed_at = ?, key_1 = NULL, key_2 = NULL, prekeys = NULL \
-         WHERE account_id = ? AND closed_at IS NULL",
-        params![to_millis(now), id],
-    )?;
+    let sql = "INSERT OR IGNORE INTO closed_accounts (id, key, closed_at) \
+               SELECT id, key, ? FROM accounts WHERE id = ?";
+    if query::execute(db, sql, params![to_millis(now), id])? == 0 {
+        return Ok(false);
+    }
     for sql in [
-        "INSERT OR IGNORE INTO mailbox_closures (account_id, mailbox_id) \
-         SELECT account_id, id FROM mailboxes WHERE account_id = ?",
-        "INSERT OR IGNORE INTO blob_deletions (blob_id) SELECT id FROM blobs WHERE account_id = ?",
-        "DELETE FROM blob_parts WHERE blob_id IN (SELECT id FROM blobs WHERE account_id = ?)",
-        "DELETE FROM blobs WHERE account_id = ?",
-        "DELETE FROM events WHERE account_id = ?",
         "DELETE FROM lanes WHERE account_id = ?",
         "DELETE FROM quota_overrides WHERE account_id = ?",
         "DELETE FROM accounts WHERE id = ?",
     ] {
         query::execute(db, sql, [id])?;
+    }
+    Ok(true)
+}
+
+/// Records that only the ids of the mailboxes of a deleted account are left. Without mailboxes,
+/// nothing is.
+pub(super) fn finish_closing(db: &Connection, account: [u8; 16]) -> Result<(), StoreError> {
+    let sql = "DELETE FROM closed_accounts WHERE id = ?1 AND NOT EXISTS \
+               (SELECT 1 FROM mailboxes WHERE account_id = ?1 AND closed_at IS NOT NULL)";
+    if query::execute(db, sql, [account])? == 0 {
+        let sql = "UPDATE closed_accounts SET is_emptied = 1 WHERE id = ?";
+        query::execute(db, sql, [account])?;
     }
     Ok(())
 }

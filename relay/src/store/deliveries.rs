@@ -7,11 +7,11 @@ use super::{
     queue_changes::item_id,
     rows::{sql_limit, state_from_code, visit_rows},
 };
-use crate::lease::{LeasedBatch, LeasedEnvelope, Webhook};
+use crate::lease::{LeasedBatch, LeasedEnvelope, PullLimits, Webhook};
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{
-    AccountId, DeliveryId, Timestamp, WebhookSecret,
-    limits::DELIVERY_MEMORY_PER_CALL_BYTES,
+    AccountId, DeliveryId, Timestamp, WebhookSecret, WebhookUrl,
+    limits::{DELIVERY_EVENT_BYTES, DELIVERY_MEMORY_PER_CALL_BYTES},
     wire::{DeliveryResult, DeliveryResults, StatusEvent},
 };
 use sealpost_relay_core::{
@@ -20,6 +20,7 @@ use sealpost_relay_core::{
     lane::{BatchLimits, DeliveryMethod, Selection},
 };
 use sealpost_sqlite::{RowError, RowExt as _, query, to_millis};
+use std::time::Duration;
 
 /// Due lanes with the same endpoint health.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct CallOutcome {
     pub(crate) results: Vec<DeliveryResult>,
     /// Human-readable reason of a failure. Senders see it, so it must not contain the URL.
     pub(crate) reason: Option<String>,
+    /// Duration of the call.
+    pub(crate) elapsed: Duration,
 }
 
 /// Webhook call that has completed, with its batch.
@@ -47,6 +50,8 @@ pub(crate) struct CallReport {
     pub(crate) fence: u64,
     /// Items of the batch, in order.
     pub(crate) items: Vec<DeliveryId>,
+    /// Size of the batch ([`LeasedBatch::batch_bytes`]).
+    pub(crate) bytes: usize,
     pub(crate) outcome: CallOutcome,
     /// Random number for the jitter of the backoff.
     pub(crate) random: u64,
@@ -89,9 +94,9 @@ impl Store {
         &self,
         now: Timestamp,
         account: AccountId,
-        bytes_max: usize,
+        limits: PullLimits,
     ) -> Result<Option<LeasedBatch>, StoreError> {
-        self.write_unsynced(move |db| pull(db, now, account, bytes_max))
+        self.write_unsynced(move |db| pull(db, now, account, limits))
             .await
     }
 
@@ -252,7 +257,7 @@ fn load_webhook(db: &Connection, account: AccountId) -> Result<Option<Webhook>, 
 }
 
 fn read_webhook(row: &Row<'_>) -> Result<Option<Webhook>, RowError> {
-    let Some(url) = row.read("webhook_url")? else {
+    let Some(url) = row.optional_parse("webhook_url", WebhookUrl::parse)? else {
         return Ok(None);
     };
     Ok(Some(Webhook {
@@ -320,14 +325,15 @@ pub(super) fn lease_from_lane(
         Some(suspect) => find_other_item(db, now, account, suspect)?.is_some(),
         None => false,
     };
-    let was_failing = lane.is_failing();
+    let uses_failing_slot = lane.uses_failing_slots();
     let snapshot = waiting.to_snapshot(now, has_other_mailbox);
     let effects = lane.step(now, Event::Call(snapshot), 0);
     let leased = save_lease(db, now, account, lane, waiting, &effects, bytes_max)?;
     let Some(batch) = leased else { return Ok(None) };
-    // A batch that fits into the memory that each call owns is read here, without a trip to a
-    // reader thread.
-    let is_small = !was_failing && batch.size_bytes() <= DELIVERY_MEMORY_PER_CALL_BYTES as u64;
+    // A batch that fits into the memory that is set apart for each call is read here, without a
+    // trip to a reader thread.
+    let is_small =
+        !uses_failing_slot && batch.size_bytes() <= DELIVERY_MEMORY_PER_CALL_BYTES as u64;
     let bodies = if is_small {
         batch
             .envelopes
@@ -338,17 +344,17 @@ pub(super) fn lease_from_lane(
         None
     };
     Ok(Some(LeasedBatch {
-        was_failing,
+        uses_failing_slot,
         bodies,
         ..batch
     }))
 }
 
-fn pull(
+pub(super) fn pull(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
-    bytes_max: usize,
+    PullLimits { bytes_max, lease }: PullLimits,
 ) -> Result<Option<LeasedBatch>, StoreError> {
     let Some(mut lane) = lanes::load(db, account)? else {
         return Ok(None);
@@ -357,7 +363,7 @@ fn pull(
     if waiting.head.is_none() && waiting.set_aside_at.is_none() {
         return Ok(None);
     }
-    let effects = lane.step(now, Event::Pull, 0);
+    let effects = lane.step(now, Event::Pull { lease }, 0);
     save_lease(db, now, account, &lane, waiting, &effects, bytes_max)
 }
 
@@ -375,9 +381,14 @@ fn save_lease(
         lanes::save_with(db, now, account, lane, waiting, None)?;
         return Ok(None);
     };
-    let items = select_candidates(db, now, account, method, waiting, lane.comparison_suspect())?;
-    let mut limits = method.batch_limits();
+    let mut limits = lane.batch_limits(method);
     limits.bytes = limits.bytes.min(bytes_max);
+    let candidates = Candidates {
+        method,
+        suspect: lane.comparison_suspect(),
+        limit: limits.items,
+    };
+    let items = candidates.load(db, now, account, waiting)?;
     let batch = collect_batch(db, account, fence, limits, items)?;
     let items = batch.items();
     let (Some(first), Some(last)) = (items.first(), items.last()) else {
@@ -406,7 +417,7 @@ impl Item {
     const fn size_bytes(&self) -> u64 {
         match self {
             Self::Envelope(envelope) => envelope.size_bytes,
-            Self::Event(_) => 0,
+            Self::Event(_) => DELIVERY_EVENT_BYTES as u64,
         }
     }
 }
@@ -427,7 +438,7 @@ fn collect_batch(
         events: Vec::new(),
         backlog: 0,
         webhook,
-        was_failing: false,
+        uses_failing_slot: false,
         bodies: None,
     };
     let mut bytes = 0;
@@ -461,46 +472,55 @@ fn load_webhook_and_backlog(
     Ok(found.unwrap_or_default())
 }
 
-fn select_candidates(
-    db: &Connection,
-    now: Timestamp,
-    account: AccountId,
+/// Items from which a batch is collected.
+struct Candidates {
     method: DeliveryMethod,
-    waiting: WaitingItems,
+    /// Suspect that the call compares with an item of another mailbox.
     suspect: Option<DeliveryId>,
-) -> Result<Vec<Item>, StoreError> {
-    let limit = method.batch_limits().items;
-    let load = |query| load_envelopes(db, now, account, query, limit);
-    let mut items = match (method, suspect) {
-        (DeliveryMethod::Webhook(Selection::SetAside), _) => {
-            return load(EnvelopeQuery::SET_ASIDE);
-        }
-        (DeliveryMethod::Webhook(Selection::Other), Some(suspect)) => {
-            return Ok(find_other_item(db, now, account, suspect)?
-                .into_iter()
-                .collect());
-        }
-        // A pull receives everything. Each view is read in order of its index; the caller merges
-        // them.
-        (DeliveryMethod::Pull, _) => {
-            let mut items = Vec::new();
-            for query in EnvelopeQuery::EVERYTHING {
-                items.extend(load(query)?);
+    /// Maximum number of items of each kind.
+    limit: usize,
+}
+
+impl Candidates {
+    fn load(
+        &self,
+        db: &Connection,
+        now: Timestamp,
+        account: AccountId,
+        waiting: WaitingItems,
+    ) -> Result<Vec<Item>, StoreError> {
+        let load = |query| load_envelopes(db, now, account, query, self.limit);
+        let mut items = match (self.method, self.suspect) {
+            (DeliveryMethod::Webhook(Selection::SetAside), _) => {
+                return load(EnvelopeQuery::SET_ASIDE);
             }
-            items
+            (DeliveryMethod::Webhook(Selection::Other), Some(suspect)) => {
+                return Ok(find_other_item(db, now, account, suspect)?
+                    .into_iter()
+                    .collect());
+            }
+            // A pull receives everything. Each view is read in order of its index; the caller
+            // merges them.
+            (DeliveryMethod::Pull, _) => {
+                let mut items = Vec::new();
+                for query in EnvelopeQuery::EVERYTHING {
+                    items.extend(load(query)?);
+                }
+                items
+            }
+            // A lane selects `Other` only while it has a suspect, so this arm never receives it.
+            (
+                DeliveryMethod::Webhook(
+                    Selection::Batch | Selection::Probe | Selection::Head | Selection::Other,
+                ),
+                _,
+            ) => load(EnvelopeQuery::QUEUE)?,
+        };
+        if waiting.has_events {
+            items.extend(load_events(db, account, self.limit)?);
         }
-        // A lane selects `Other` only while it has a suspect, so this arm never receives it.
-        (
-            DeliveryMethod::Webhook(
-                Selection::Batch | Selection::Probe | Selection::Head | Selection::Other,
-            ),
-            _,
-        ) => load(EnvelopeQuery::QUEUE)?,
-    };
-    if waiting.has_events {
-        items.extend(load_events(db, account, limit)?);
+        Ok(items)
     }
-    Ok(items)
 }
 
 /// View, filter and order of a query for the waiting envelopes of an account.
@@ -514,7 +534,7 @@ pub(super) struct EnvelopeQuery<'a> {
 impl EnvelopeQuery<'_> {
     pub(super) const QUEUE: Self = Self {
         view: "queued_envelopes",
-        filter: lanes::NOT_BEHIND,
+        filter: lanes::NOT_BEHIND_SET_ASIDE,
         order: "id",
     };
     pub(super) const SET_ASIDE: Self = Self {
@@ -546,7 +566,7 @@ fn find_other_item(
 ) -> Result<Option<Item>, StoreError> {
     let filter = format!(
         "{} AND mailbox_id IS NOT (SELECT mailbox_id FROM envelopes WHERE id = {})",
-        lanes::NOT_BEHIND,
+        lanes::NOT_BEHIND_SET_ASIDE,
         item_id(suspect)
     );
     let query = EnvelopeQuery {
@@ -583,7 +603,8 @@ fn load_envelopes(
     })?)
 }
 
-/// Builds the query for deliverable envelopes `e` of an account in a view.
+/// Builds the query for deliverable envelopes `e` at the front of an account's queue, in the order
+/// of the view.
 pub(super) fn envelopes_sql(
     EnvelopeQuery {
         view,
@@ -591,9 +612,10 @@ pub(super) fn envelopes_sql(
         order,
     }: EnvelopeQuery<'_>,
 ) -> String {
+    let front = lanes::front_of_queue(view, order);
     format!(
-        "SELECT id, mailbox_id, envelope_id, accepted_at, size_bytes FROM {view} e \
-         WHERE account_id = ?1 AND {filter} AND {DELIVERABLE} ORDER BY {order} LIMIT ?3"
+        "SELECT id, mailbox_id, envelope_id, accepted_at, size_bytes FROM {front} \
+         WHERE {filter} AND {DELIVERABLE} LIMIT ?3"
     )
 }
 

@@ -3,18 +3,19 @@
 use super::{
     Store, StoreError, lanes, mailboxes,
     queue_changes::{QueueChanges, WAITING_COLUMNS, WaitingEnvelope},
-    rows::{QueueState, state_from_code},
+    rows::{QueueState, sql_limit, state_from_code},
 };
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{
-    AccountId, EnvelopeId, EnvelopeState, ErrorCode, Timestamp, wire::EnvelopeStatus,
+    AccountId, EnvelopeId, EnvelopeState, ErrorCode, Timestamp, limits::ENVELOPES_WITH_SAME_ID_MAX,
+    wire::EnvelopeStatus,
 };
 use sealpost_signatures::proofs;
 use sealpost_sqlite::{RowError, RowExt as _, query};
 
 /// Outcome of a request to recall an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recall {
+pub(crate) enum RecallOutcome {
     /// The envelope is recalled, now or earlier.
     Recalled,
     Refused(ErrorCode),
@@ -22,6 +23,15 @@ pub(crate) enum Recall {
 
 const STATUS_COLUMNS: &str =
     "envelope_id, state, attempts, next_attempt_at, expires_at, reason, queue_state";
+
+/// Condition for a sender's envelopes with one id, the latest first. The same id can be used in any
+/// number of mailboxes, of which a few are inspected.
+const SAME_ID: &str = "FROM envelopes WHERE id IN \
+     (SELECT id FROM envelopes WHERE envelope_id = ?1 LIMIT ?3) AND sender_id = ?2 ORDER BY id DESC";
+
+fn row_limit() -> i64 {
+    sql_limit(ENVELOPES_WITH_SAME_ID_MAX)
+}
 
 /// Reason of an envelope that is held.
 const HELD: &str = "an earlier envelope of its mailbox is set aside";
@@ -34,17 +44,10 @@ impl Store {
         sender: AccountId,
         ids: Vec<EnvelopeId>,
     ) -> Result<Vec<EnvelopeStatus>, StoreError> {
-        let sql = format!(
-            "SELECT {STATUS_COLUMNS} FROM envelopes WHERE envelope_id = ? AND sender_id = ? \
-             ORDER BY id DESC LIMIT 1"
-        );
         self.read(move |db| {
-            let mut found = Vec::with_capacity(ids.len());
-            for id in ids {
-                let params = params![id.as_bytes(), sender.as_bytes()];
-                found.extend(query::first_row(db, &sql, params, read_status)?);
-            }
-            Ok(found)
+            ids.into_iter()
+                .filter_map(|id| load_status(db, sender, id).transpose())
+                .collect()
         })
         .await
     }
@@ -57,10 +60,20 @@ impl Store {
         sender: AccountId,
         envelope: EnvelopeId,
         proof: Vec<u8>,
-    ) -> Result<Recall, StoreError> {
+    ) -> Result<RecallOutcome, StoreError> {
         self.write(move |db| recall(db, now, sender, envelope, &proof))
             .await
     }
+}
+
+pub(super) fn load_status(
+    db: &Connection,
+    sender: AccountId,
+    envelope: EnvelopeId,
+) -> Result<Option<EnvelopeStatus>, StoreError> {
+    let sql = format!("SELECT {STATUS_COLUMNS} {SAME_ID} LIMIT 1");
+    let params = params![envelope.as_bytes(), sender.as_bytes(), row_limit()];
+    Ok(query::first_row(db, &sql, params, read_status)?)
 }
 
 fn read_status(row: &Row<'_>) -> Result<EnvelopeStatus, RowError> {
@@ -81,28 +94,25 @@ fn read_status(row: &Row<'_>) -> Result<EnvelopeStatus, RowError> {
     })
 }
 
-fn recall(
+pub(super) fn recall(
     db: &Connection,
     now: Timestamp,
     sender: AccountId,
     envelope: EnvelopeId,
     proof: &[u8],
-) -> Result<Recall, StoreError> {
-    let sql = format!(
-        "SELECT {WAITING_COLUMNS}, state FROM envelopes WHERE envelope_id = ? AND sender_id = ? \
-         ORDER BY id DESC"
-    );
-    let params = params![envelope.as_bytes(), sender.as_bytes()];
+) -> Result<RecallOutcome, StoreError> {
+    let sql = format!("SELECT {WAITING_COLUMNS}, state {SAME_ID}");
+    let params = params![envelope.as_bytes(), sender.as_bytes(), row_limit()];
     let found = query::all_rows(db, &sql, params, |row| {
         Ok((
             WaitingEnvelope::read(row)?,
             row.convert("state", state_from_code)?,
         ))
     })?;
-    let mut outcome = Recall::Refused(ErrorCode::NotFound);
+    let mut outcome = RecallOutcome::Refused(ErrorCode::NotFound);
     for (waiting, state) in found {
         outcome = recall_one(db, now, &waiting, state, envelope, proof)?;
-        if outcome == Recall::Recalled {
+        if outcome == RecallOutcome::Recalled {
             break;
         }
     }
@@ -116,24 +126,24 @@ fn recall_one(
     state: EnvelopeState,
     envelope: EnvelopeId,
     proof: &[u8],
-) -> Result<Recall, StoreError> {
+) -> Result<RecallOutcome, StoreError> {
     if state == EnvelopeState::Recalled {
-        return Ok(Recall::Recalled);
+        return Ok(RecallOutcome::Recalled);
     }
     if state.is_final() {
-        return Ok(Recall::Refused(ErrorCode::TooLate));
+        return Ok(RecallOutcome::Refused(ErrorCode::TooLate));
     }
     let keys = mailboxes::find_open(db, waiting.mailbox)?
         .map(|mailbox| mailbox.keys)
         .unwrap_or_default();
     if !proofs::verify_recall(&keys, waiting.mailbox, envelope, proof) {
-        return Ok(Recall::Refused(ErrorCode::ProofInvalid));
+        return Ok(RecallOutcome::Refused(ErrorCode::ProofInvalid));
     }
     if lanes::is_leased(db, now, waiting.account, waiting.id)? {
-        return Ok(Recall::Refused(ErrorCode::TooLate));
+        return Ok(RecallOutcome::Refused(ErrorCode::TooLate));
     }
     let mut changes = QueueChanges::default();
     changes.end_envelope(db, now, waiting, EnvelopeState::Recalled, None)?;
     changes.write(db, now)?;
-    Ok(Recall::Recalled)
+    Ok(RecallOutcome::Recalled)
 }

@@ -9,18 +9,21 @@ use super::{
 use crate::lease::WokenLane;
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{
-    AccountId, DeliveryId, MailboxId, Timestamp, limits::RETRY_AFTER_MAX, wire::WebhookState,
+    AccountId, DeliveryId, MailboxId, Timestamp,
+    limits::{QUEUE_SCAN_ROWS_MAX, RETRY_AFTER_MAX, SET_ASIDE_ENVELOPES_MAX},
+    wire::WebhookState,
 };
 use sealpost_relay_core::{Effect, Event, Lane, lane::QueueSnapshot};
 use sealpost_sqlite::{Damaged, RowError, RowExt as _, query, to_integer, to_millis};
 
-/// Condition for envelopes that may go out: not expired, and in a mailbox that was not closed.
+/// Condition for envelopes that can be delivered: not expired, and in a mailbox that was not
+/// closed.
 pub(super) const DELIVERABLE: &str = "expires_at > ?2 AND NOT EXISTS \
      (SELECT 1 FROM mailbox_closures c WHERE c.account_id = ?1 AND c.mailbox_id = e.mailbox_id)";
 
 /// Condition for queued envelopes that have no set-aside envelope of their mailbox before them.
 /// SQLite lists the mailboxes only if any envelope is set aside.
-pub(super) const NOT_BEHIND: &str = "(NOT EXISTS \
+pub(super) const NOT_BEHIND_SET_ASIDE: &str = "(NOT EXISTS \
      (SELECT 1 FROM set_aside_envelopes WHERE account_id = ?1) \
      OR mailbox_id NOT IN (SELECT mailbox_id FROM set_aside_envelopes WHERE account_id = ?1))";
 
@@ -84,7 +87,7 @@ pub(super) fn save_with(
             encode(lane)?,
             callable_at(lane, now),
             due_at.map(to_millis),
-            lane.is_failing(),
+            lane.uses_failing_slots(),
             first,
             last,
             account.as_bytes()
@@ -128,7 +131,7 @@ pub(super) fn step(
     Ok(effects)
 }
 
-/// Items that wait in a lane, as far as decisions need them.
+/// Summary of the items that wait in a lane, as needed for decisions.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct WaitingItems {
     /// First item of the queue.
@@ -140,12 +143,12 @@ pub(super) struct WaitingItems {
 }
 
 impl WaitingItems {
-    /// Returns what a call would find; `others` is whether anything of another mailbox than the
-    /// head's waits.
-    pub(super) fn to_snapshot(self, now: Timestamp, others: bool) -> QueueSnapshot {
+    /// Returns the queue as a call would find it. `has_other_mailbox` states whether an item of
+    /// another mailbox than that of the head waits.
+    pub(super) fn to_snapshot(self, now: Timestamp, has_other_mailbox: bool) -> QueueSnapshot {
         QueueSnapshot {
             head: self.head,
-            has_other_mailbox: others,
+            has_other_mailbox,
             has_set_aside_due: self.set_aside_at.is_some_and(|at| at <= now),
         }
     }
@@ -156,22 +159,45 @@ pub(super) fn has_waiting(db: &Connection, account: AccountId) -> Result<bool, S
     exists(db, sql, [account.as_bytes()])
 }
 
-/// Returns the waiting items that may go out: none while the account is suspended.
+/// Selects the envelopes at the front of a view that a search inspects, in order, as `e`.
+pub(super) fn front_of_queue(view: &str, order: &str) -> String {
+    format!(
+        "(SELECT id, mailbox_id, envelope_id, accepted_at, size_bytes, expires_at, set_aside_until \
+          FROM {view} WHERE account_id = ?1 ORDER BY {order} LIMIT {QUEUE_SCAN_ROWS_MAX}) e"
+    )
+}
+
+/// Loads the waiting items that can be delivered: none while the account is suspended.
 pub(super) fn load_waiting_items(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
 ) -> Result<WaitingItems, StoreError> {
-    // Most lanes are empty when this runs: `waiting_items` spares the searches.
+    let found = find_waiting_items(db, now, account)?;
+    if found.head.is_none() && found.has_set_aside && hold_behind(db, account)? {
+        // Envelopes that are held now may have hidden others.
+        return find_waiting_items(db, now, account);
+    }
+    Ok(found)
+}
+
+fn find_waiting_items(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+) -> Result<WaitingItems, StoreError> {
+    // Most lanes are empty when this runs: `waiting_items` avoids the searches.
+    let (queued, set_aside) = (
+        front_of_queue("queued_envelopes", "id"),
+        front_of_queue("set_aside_envelopes", "set_aside_until"),
+    );
     let sql = format!(
-        "SELECT (SELECT id FROM queued_envelopes e \
-                 WHERE account_id = ?1 AND {NOT_BEHIND} AND {DELIVERABLE} \
-                 ORDER BY id LIMIT 1) AS envelope, \
+        "SELECT (SELECT id FROM {queued} WHERE {NOT_BEHIND_SET_ASIDE} AND {DELIVERABLE} \
+                 LIMIT 1) AS envelope, \
              (SELECT id FROM events WHERE account_id = ?1 ORDER BY id LIMIT 1) AS event, \
              EXISTS (SELECT 1 FROM set_aside_envelopes WHERE account_id = ?1) AS has_set_aside, \
-             (SELECT set_aside_until FROM set_aside_envelopes e \
-                 WHERE account_id = ?1 AND {DELIVERABLE} \
-                 ORDER BY set_aside_until LIMIT 1) AS set_aside_until \
+             (SELECT set_aside_until FROM {set_aside} WHERE {DELIVERABLE} \
+                 LIMIT 1) AS set_aside_until \
          FROM lanes l JOIN accounts a ON a.id = l.account_id \
          WHERE l.account_id = ?1 AND l.waiting_items > 0 AND a.suspended = 0"
     );
@@ -203,18 +229,22 @@ pub(super) fn load_waiting_items(
 
 /// Holds the envelopes at the front of the queue that have a set-aside envelope of their mailbox
 /// before them, so that later reads do not pass over them again. Each envelope is moved once.
-pub(super) fn hold_behind(db: &Connection, account: AccountId) -> Result<(), StoreError> {
+/// Returns whether any was moved.
+pub(super) fn hold_behind(db: &Connection, account: AccountId) -> Result<bool, StoreError> {
     let sql = "UPDATE envelopes SET queue_state = ?3 WHERE id IN (SELECT id FROM queued_envelopes \
                    WHERE account_id = ?1 ORDER BY id LIMIT ?2) \
                AND mailbox_id IN \
                    (SELECT mailbox_id FROM set_aside_envelopes WHERE account_id = ?1)";
     let rows = sql_limit(HOLD_ROWS);
-    while query::execute(db, sql, params![account.as_bytes(), rows, QueueState::Held])? > 0 {}
-    Ok(())
+    let mut has_moved = false;
+    while query::execute(db, sql, params![account.as_bytes(), rows, QueueState::Held])? > 0 {
+        has_moved = true;
+    }
+    Ok(has_moved)
 }
 
 /// Sets an envelope aside that is the first of its mailbox in the queue or already set aside.
-/// Returns false if it is neither.
+/// Returns false if it is neither, or if too many are set aside.
 pub(super) fn set_aside(
     db: &Connection,
     account: AccountId,
@@ -224,27 +254,25 @@ pub(super) fn set_aside(
     let sql = "UPDATE envelopes SET queue_state = ?4, set_aside_until = ?1 \
                WHERE id = (SELECT id FROM set_aside_envelopes WHERE id = ?2 AND account_id = ?3 \
                    UNION ALL SELECT id FROM queued_envelopes e WHERE id = ?2 AND account_id = ?3 \
-                       AND NOT EXISTS (SELECT 1 FROM queued_envelopes b WHERE b.account_id = ?3 \
-                           AND b.id < ?2 AND b.mailbox_id = e.mailbox_id))";
+                       AND NOT EXISTS (SELECT 1 FROM waiting_envelopes b \
+                           WHERE b.mailbox_id = e.mailbox_id AND b.id < ?2 AND b.queue_state = ?6) \
+                       AND (SELECT count(*) FROM set_aside_envelopes WHERE account_id = ?3) < ?5)";
     let params = params![
         to_millis(until),
         item,
         account.as_bytes(),
-        QueueState::SetAside
+        QueueState::SetAside,
+        sql_limit(SET_ASIDE_ENVELOPES_MAX),
+        QueueState::InOrder
     ];
     Ok(query::execute(db, sql, params)? == 1)
 }
 
 /// Queues the held envelopes of a mailbox again after its set-aside envelope has ended.
-pub(super) fn release_held(
-    db: &Connection,
-    account: AccountId,
-    mailbox: MailboxId,
-) -> Result<(), StoreError> {
-    let sql = "UPDATE envelopes SET queue_state = ?3 WHERE id IN \
-               (SELECT id FROM held_envelopes WHERE account_id = ?1 AND mailbox_id = ?2)";
-    let params = params![account.as_bytes(), mailbox.as_bytes(), QueueState::InOrder];
-    query::execute(db, sql, params)?;
+pub(super) fn release_held(db: &Connection, mailbox: MailboxId) -> Result<(), StoreError> {
+    let sql = "UPDATE envelopes SET queue_state = ?2 WHERE id IN \
+               (SELECT id FROM held_envelopes WHERE mailbox_id = ?1)";
+    query::execute(db, sql, params![mailbox.as_bytes(), QueueState::InOrder])?;
     Ok(())
 }
 
@@ -308,7 +336,7 @@ pub(super) fn update_items(
     }))
 }
 
-/// Stores why the webhook fails or is off, in words for its owner.
+/// Stores the reason why the webhook fails or is off, which its owner sees.
 pub(super) fn set_reason(
     db: &Connection,
     account: AccountId,
@@ -319,7 +347,7 @@ pub(super) fn set_reason(
     Ok(())
 }
 
-/// Returns whether an item is in a batch that is out.
+/// Returns whether an item is in a leased batch.
 pub(super) fn is_leased(
     db: &Connection,
     now: Timestamp,

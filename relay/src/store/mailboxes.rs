@@ -4,7 +4,7 @@ use super::{Store, StoreError, accounts, quotas, rows::sql_limit};
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{
     AccountId, ErrorCode, MailboxId, SendKey, Timestamp,
-    limits::MAILBOXES_PER_PAGE,
+    limits::{CLOSED_MAILBOXES_MAX, MAILBOXES_PER_PAGE},
     wire::{Mailbox, Mailboxes},
 };
 use sealpost_relay_core::{QuotaOverrides, Quotas, quota::EnvelopeUsage};
@@ -16,10 +16,31 @@ pub(crate) struct OpenMailbox {
     pub(crate) account: AccountId,
     /// One or two send keys.
     pub(crate) keys: Vec<SendKey>,
+    /// Envelopes that the mailbox accepts from one account within
+    /// [`SENDER_LIMIT_PERIOD`](sealpost_proto::limits::SENDER_LIMIT_PERIOD).
+    pub(crate) sender_envelopes_max: Option<u64>,
     /// Envelopes that wait in the mailbox.
     pub(crate) usage: EnvelopeUsage,
     /// Whether the account is suspended.
     pub(crate) is_suspended: bool,
+}
+
+/// What the owner of a mailbox sets when it opens or changes it.
+#[derive(Debug, Clone)]
+pub(crate) struct MailboxSettings {
+    /// One or two send keys.
+    pub(crate) keys: Vec<SendKey>,
+    /// See [`OpenMailbox::sender_envelopes_max`].
+    pub(crate) sender_envelopes_max: Option<u64>,
+}
+
+impl From<Vec<SendKey>> for MailboxSettings {
+    fn from(keys: Vec<SendKey>) -> Self {
+        Self {
+            keys,
+            sender_envelopes_max: None,
+        }
+    }
 }
 
 /// Account of a mailbox, as needed to accept envelopes.
@@ -39,16 +60,19 @@ pub(crate) struct StoredPrekeys {
 }
 
 impl Store {
-    /// Opens a mailbox or replaces its keys. The inner error is `conflict` or `quota_exceeded`.
+    /// Opens a mailbox or replaces its settings. The inner error is `conflict`, `quota_exceeded`,
+    /// `account_unknown` if the account was deleted meanwhile, or `unavailable` while envelopes of
+    /// a deleted account wait in the mailbox.
     pub(crate) async fn open_mailbox(
         &self,
         now: Timestamp,
         account: AccountId,
         mailbox: MailboxId,
-        keys: Vec<SendKey>,
+        settings: impl Into<MailboxSettings>,
         quotas: Quotas,
     ) -> Result<Result<(), ErrorCode>, StoreError> {
-        self.write_new(move |db| open(db, now, account, mailbox, &keys, &quotas))
+        let settings = settings.into();
+        self.write_new(move |db| open(db, now, account, mailbox, &settings, &quotas))
             .await
     }
 
@@ -79,8 +103,8 @@ impl Store {
         mailbox: MailboxId,
         sealed: Vec<u8>,
     ) -> Result<bool, StoreError> {
-        let sql = "UPDATE mailboxes SET prekeys = ? WHERE id = ? AND account_id = ? AND closed_at \
-            IS NULL";
+        let sql = "UPDATE mailboxes SET prekeys = ? \
+                   WHERE id = ? AND account_id = ? AND closed_at IS NULL";
         self.write_new(move |db| {
             let params = params![sealed, mailbox.as_bytes(), account.as_bytes()];
             Ok(query::execute(db, sql, params)? == 1)
@@ -106,8 +130,8 @@ impl Store {
     }
 }
 
-const MAILBOX_COLUMNS: &str =
-    "m.account_id, m.key_1, m.key_2, m.waiting_envelopes, m.waiting_bytes, a.suspended";
+const MAILBOX_COLUMNS: &str = "m.account_id, m.key_1, m.key_2, m.sender_envelopes_max, \
+     m.waiting_envelopes, m.waiting_bytes, a.suspended";
 const OPEN: &str = "FROM mailboxes m JOIN accounts a ON a.id = m.account_id \
                     WHERE m.id = ? AND m.closed_at IS NULL";
 
@@ -166,6 +190,7 @@ fn read_mailbox(row: &Row<'_>) -> Result<OpenMailbox, RowError> {
             .flatten()
             .map(SendKey::from_bytes)
             .collect(),
+        sender_envelopes_max: row.read("sender_envelopes_max")?,
         usage: read_usage(row)?,
         is_suspended: row.read("suspended")?,
     })
@@ -178,52 +203,100 @@ fn read_usage(row: &Row<'_>) -> Result<EnvelopeUsage, RowError> {
     })
 }
 
+/// Who uses a mailbox id.
+enum MailboxOwner {
+    Nobody,
+    Own,
+    Other,
+    /// An earlier account with the same key, with which the mailbox was closed.
+    Predecessor {
+        has_waiting: bool,
+    },
+}
+
+fn find_owner(
+    db: &Connection,
+    account: AccountId,
+    mailbox: MailboxId,
+) -> Result<MailboxOwner, StoreError> {
+    let sql = "SELECT account_id = ?1 AND closed_at IS NULL AS is_own, \
+                   waiting_envelopes > 0 AS has_waiting, \
+                   closed_by_owner = 0 AND EXISTS (SELECT 1 FROM closed_accounts c \
+                       JOIN accounts a ON a.key = c.key \
+                       WHERE c.id = m.account_id AND a.id = ?1) AS is_predecessor \
+               FROM mailboxes m WHERE id = ?2";
+    let params = params![account.as_bytes(), mailbox.as_bytes()];
+    let owner = query::first_row(db, sql, params, |row| {
+        Ok(if row.read("is_own")? {
+            MailboxOwner::Own
+        } else if row.read("is_predecessor")? {
+            MailboxOwner::Predecessor {
+                has_waiting: row.read("has_waiting")?,
+            }
+        } else {
+            MailboxOwner::Other
+        })
+    })?;
+    Ok(owner.unwrap_or(MailboxOwner::Nobody))
+}
+
 fn open(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
     mailbox: MailboxId,
-    keys: &[SendKey],
+    settings: &MailboxSettings,
     default_quotas: &Quotas,
 ) -> Result<Result<(), ErrorCode>, StoreError> {
-    let sql = "SELECT account_id = ? AND closed_at IS NULL AS is_own FROM mailboxes WHERE id = ?";
-    let params = params![account.as_bytes(), mailbox.as_bytes()];
-    let is_own: Option<bool> = query::first_value(db, sql, params)?;
-    let (key_1, key_2) = (
-        keys.first().map(SendKey::expose),
-        keys.get(1).map(SendKey::expose),
-    );
-    match is_own {
-        Some(false) => return Ok(Err(ErrorCode::Conflict)),
-        Some(true) => {
-            let sql = "UPDATE mailboxes SET key_1 = ?, key_2 = ? WHERE id = ?";
-            query::execute(db, sql, params![key_1, key_2, mailbox.as_bytes()])?;
+    match find_owner(db, account, mailbox)? {
+        MailboxOwner::Other => return Ok(Err(ErrorCode::Conflict)),
+        MailboxOwner::Predecessor { has_waiting: true } => {
+            return Ok(Err(ErrorCode::Unavailable));
+        }
+        MailboxOwner::Own => {
+            write_settings(db, mailbox, settings)?;
             return Ok(Ok(()));
         }
-        None => {}
+        MailboxOwner::Nobody | MailboxOwner::Predecessor { has_waiting: false } => {}
     }
     let sql = "SELECT mailbox_count FROM accounts WHERE id = ?";
-    let open: Option<u64> = query::first_value(db, sql, [account.as_bytes()])?;
+    let Some(open_count) = query::first_value(db, sql, [account.as_bytes()])? else {
+        return Ok(Err(ErrorCode::AccountUnknown));
+    };
     let quotas = quotas::load_quotas(db, account, default_quotas)?;
-    if !quotas.allows_mailbox(open.unwrap_or_default()) {
+    if !quotas.allows_mailbox(open_count) {
         return Ok(Err(ErrorCode::QuotaExceeded));
     }
     query::execute(
         db,
-        "INSERT INTO mailboxes (id, account_id, key_1, key_2, created_at) VALUES (?, ?, ?, ?, ?)",
-        params![
-            mailbox.as_bytes(),
-            account.as_bytes(),
-            key_1,
-            key_2,
-            to_millis(now)
-        ],
+        "INSERT OR REPLACE INTO mailboxes (id, account_id, created_at) VALUES (?, ?, ?)",
+        params![mailbox.as_bytes(), account.as_bytes(), to_millis(now)],
     )?;
+    write_settings(db, mailbox, settings)?;
     accounts::add_mailboxes(db, account, 1)?;
     Ok(Ok(()))
 }
 
-fn close(
+fn write_settings(
+    db: &Connection,
+    mailbox: MailboxId,
+    settings: &MailboxSettings,
+) -> Result<(), StoreError> {
+    let keys = &settings.keys;
+    query::execute(
+        db,
+        "UPDATE mailboxes SET key_1 = ?, key_2 = ?, sender_envelopes_max = ? WHERE id = ?",
+        params![
+            keys.first().map(SendKey::expose),
+            keys.get(1).map(SendKey::expose),
+            settings.sender_envelopes_max.map(to_integer),
+            mailbox.as_bytes()
+        ],
+    )?;
+    Ok(())
+}
+
+pub(super) fn close(
     db: &Connection,
     now: Timestamp,
     account: AccountId,
@@ -231,7 +304,8 @@ fn close(
 ) -> Result<(), StoreError> {
     let closed = query::execute(
         db,
-        "UPDATE mailboxes SET closed_at = ?, key_1 = NULL, key_2 = NULL, prekeys = NULL \
+        "UPDATE mailboxes SET closed_at = ?, closed_by_owner = 1, key_1 = NULL, key_2 = NULL, \
+             prekeys = NULL \
          WHERE id = ? AND account_id = ? AND closed_at IS NULL",
         params![to_millis(now), mailbox.as_bytes(), account.as_bytes()],
     )?;
@@ -239,7 +313,27 @@ fn close(
         accounts::add_mailboxes(db, account, -1)?;
         let sql = "INSERT OR IGNORE INTO mailbox_closures (mailbox_id, account_id) VALUES (?, ?)";
         query::execute(db, sql, params![mailbox.as_bytes(), account.as_bytes()])?;
+        forget_oldest(db, account)?;
     }
+    Ok(())
+}
+
+/// Counts a closed mailbox. Beyond [`CLOSED_MAILBOXES_MAX`], the id that was closed first becomes
+/// available to everybody again.
+fn forget_oldest(db: &Connection, account: AccountId) -> Result<(), StoreError> {
+    let id = account.as_bytes();
+    let sql = "UPDATE accounts SET closed_mailbox_count = closed_mailbox_count + 1 WHERE id = ? \
+               RETURNING closed_mailbox_count";
+    let count: Option<u64> = query::first_value(db, sql, [id])?;
+    if count.is_none_or(|count| count <= CLOSED_MAILBOXES_MAX) {
+        return Ok(());
+    }
+    let sql = "DELETE FROM mailboxes WHERE id IN (SELECT id FROM mailboxes \
+                   WHERE account_id = ? AND closed_at IS NOT NULL \
+                   ORDER BY closed_at LIMIT 2) AND waiting_envelopes = 0";
+    let forgotten = query::execute(db, sql, [id])?;
+    let sql = "UPDATE accounts SET closed_mailbox_count = closed_mailbox_count - ? WHERE id = ?";
+    query::execute(db, sql, params![to_integer(forgotten as u64), id])?;
     Ok(())
 }
 

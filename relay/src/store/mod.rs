@@ -12,6 +12,7 @@ mod deliveries;
 mod envelopes;
 mod inspection;
 mod lanes;
+mod mailbox_senders;
 mod mailboxes;
 mod operator;
 mod outcomes;
@@ -30,9 +31,9 @@ mod tests;
 pub(crate) use accounts::{AccountState, NewAccount};
 pub(crate) use blobs::{NewBlob, PartState};
 pub(crate) use deliveries::{BatchOutcome, CallOutcome, CallReport, DueLanes};
-pub(crate) use envelopes::Recall;
+pub(crate) use envelopes::RecallOutcome;
 pub(crate) use inspection::Inspection;
-pub(crate) use mailboxes::StoredPrekeys;
+pub(crate) use mailboxes::{MailboxSettings, StoredPrekeys};
 pub(crate) use operator::{
     AccountSummary, DropOutcome, ItemKind, LaneStatus, LaneSummary, NewRegistrationToken, Page,
     QueueCursor, QueueItem, QueueItems, QueueSummary, RegistrationToken, RetryOutcome, Totals,
@@ -199,7 +200,7 @@ impl Store {
     fn report_failure<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         match &outcome {
             Err(error @ (StoreError::DiskFull | StoreError::Failed { .. })) => {
-                self.health.store_failed(&error.to_string());
+                self.health.record_store_failure(&error.to_string());
             }
             // The store still commits: only the rows in question are affected.
             Err(error @ StoreError::Damaged(_)) => tracing::error!(%error, "a row is damaged"),

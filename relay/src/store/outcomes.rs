@@ -104,7 +104,7 @@ impl<'a> OutcomeChanges<'a> {
         &mut self,
         items: &[DeliveryId],
         reason: Option<&str>,
-        next_attempt_at: Option<Timestamp>,
+        next_attempt_at: Timestamp,
     ) -> Result<(), StoreError> {
         let state = EnvelopeState::Retrying;
         for id in items {
@@ -120,7 +120,7 @@ impl<'a> OutcomeChanges<'a> {
                     state_code(state),
                     attempts,
                     reason,
-                    next_attempt_at.map(to_millis),
+                    to_millis(next_attempt_at),
                     waiting.id
                 ],
             )?;
@@ -128,7 +128,7 @@ impl<'a> OutcomeChanges<'a> {
                 state,
                 attempts,
                 reason,
-                next_attempt_at,
+                next_attempt_at: Some(next_attempt_at),
             };
             self.queue
                 .notify_sender(self.db, self.now, &waiting, &update)?;
@@ -142,7 +142,7 @@ impl<'a> OutcomeChanges<'a> {
         reason: Option<&str>,
         until: Timestamp,
     ) -> Result<(), StoreError> {
-        self.record_attempt(items, reason, Some(until))?;
+        self.record_attempt(items, reason, until)?;
         for id in items {
             if !lanes::set_aside(self.db, self.account, item_id(*id), until)? {
                 self.requeue_last(*id)?;
@@ -189,11 +189,15 @@ pub(super) fn finish_call(
         class,
         results,
         reason,
+        elapsed,
     } = &report.outcome;
     let results = match class {
         Class::Succeeded => batch_results::evaluate(&report.items, results),
         Class::Unreachable
+        | Class::TimedOut
+        | Class::Unavailable
         | Class::EndpointError
+        | Class::TooLarge
         | Class::RetryAfter(_)
         | Class::Refused
         | Class::Gone => BatchResults::empty(),
@@ -206,6 +210,8 @@ pub(super) fn finish_call(
         class: *class,
         first: report.items.first().copied().unwrap_or(DeliveryId(0)),
         items: report.items.len(),
+        bytes: report.bytes,
+        elapsed: *elapsed,
         retry_after: results.retry_after,
     };
     let effects = lane.step(now, event, report.random);
@@ -251,7 +257,7 @@ pub(super) fn acknowledge(
         return Ok(BatchOutcome::EMPTY);
     };
     let event = Event::Acknowledged {
-        fence: results.lease,
+        fence: results.fence,
         retry_after: evaluated.retry_after,
     };
     let effects = lane.step(now, event, 0);

@@ -13,7 +13,7 @@ use sealpost_proto::{
     wire::{DeliveryOutcome, DeliveryResult},
 };
 use sealpost_relay_core::classify::Class;
-use std::fs;
+use std::{fs, time::Duration};
 
 const ENVELOPES: u16 = 3;
 
@@ -41,7 +41,7 @@ async fn start_after_cut(fixture: &Fixture, log: &[u8]) -> Fixture {
     }
 }
 
-/// Delivers what waits to a webhook that stores it. Returns the batch and the bytes.
+/// Delivers the waiting items to a webhook that stores them. Returns the batch and the bytes.
 async fn deliver(fixture: &Fixture) -> Option<(LeasedBatch, Vec<Option<Vec<u8>>>)> {
     let leased = fixture
         .store
@@ -57,10 +57,12 @@ async fn deliver(fixture: &Fixture) -> Option<(LeasedBatch, Vec<Option<Vec<u8>>>
         account: BOLT,
         fence: leased.fence,
         items: leased.items(),
+        bytes: leased.batch_bytes(),
         outcome: CallOutcome {
             class: Class::Succeeded,
             results: leased.items().into_iter().map(stored).collect(),
             reason: None,
+            elapsed: Duration::ZERO,
         },
         random: 0,
     };

@@ -7,12 +7,15 @@ use super::{
 };
 use crate::lease::WokenLane;
 use rusqlite::{Connection, Row, params};
-use sealpost_proto::{AccountId, DeliveryId, EnvelopeState, MailboxId, Timestamp};
+use sealpost_proto::{
+    AccountId, DeliveryId, EnvelopeState, MailboxId, Timestamp,
+    limits::{ACCOUNT_EVENTS_MAX, SHORT_RECORD_RETENTION},
+};
 use sealpost_relay_core::quota::EnvelopeUsage;
 use sealpost_sqlite::{RowError, RowExt as _, query, to_integer, to_millis};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Waiting envelope, as far as ending it needs it.
+/// Waiting envelope, with the columns that are needed to end it.
 #[derive(Debug, Clone)]
 pub(super) struct WaitingEnvelope {
     pub(super) id: i64,
@@ -23,11 +26,14 @@ pub(super) struct WaitingEnvelope {
     pub(super) size_bytes: u64,
     pub(super) attempts: u32,
     pub(super) is_set_aside: bool,
+    pub(super) accepted_at: Timestamp,
+    pub(super) expires_at: Timestamp,
+    pub(super) has_short_record: bool,
 }
 
 /// Columns that [`WaitingEnvelope::read`] reads.
-pub(super) const WAITING_COLUMNS: &str =
-    "id, envelope_id, mailbox_id, account_id, sender_id, size_bytes, attempts, queue_state";
+pub(super) const WAITING_COLUMNS: &str = "id, envelope_id, mailbox_id, account_id, sender_id, \
+     size_bytes, attempts, queue_state, accepted_at, expires_at, has_short_record";
 
 impl WaitingEnvelope {
     pub(super) fn read(row: &Row<'_>) -> Result<Self, RowError> {
@@ -41,7 +47,16 @@ impl WaitingEnvelope {
             attempts: row.read("attempts")?,
             is_set_aside: row.convert("queue_state", QueueState::from_code)?
                 == QueueState::SetAside,
+            accepted_at: row.timestamp("accepted_at")?,
+            expires_at: row.timestamp("expires_at")?,
+            has_short_record: row.read("has_short_record")?,
         })
+    }
+
+    /// Returns whether the envelope leaves a record when it ends now. The sweep has passed over
+    /// older ones with a short record.
+    fn leaves_record(&self, now: Timestamp) -> bool {
+        !self.has_short_record || self.accepted_at > now.minus(SHORT_RECORD_RETENTION)
     }
 }
 
@@ -71,21 +86,26 @@ pub(super) struct LaneItems {
 pub(super) struct QueueChanges {
     mailboxes: BTreeMap<MailboxId, Change<EnvelopeUsage>>,
     lanes: BTreeMap<AccountId, Change<LaneItems>>,
-    /// Lanes in which held envelopes are queued again.
-    released: BTreeSet<AccountId>,
+    /// Lanes to inspect: envelopes that were out of reach may be deliverable now.
+    refreshed: BTreeSet<AccountId>,
 }
 
 impl QueueChanges {
     pub(super) fn add_envelope(&mut self, mailbox: MailboxId, account: AccountId, size_bytes: u64) {
-        let held = &mut self.mailboxes.entry(mailbox).or_default().added;
-        held.add(size_bytes);
+        let usage = &mut self.mailboxes.entry(mailbox).or_default().added;
+        usage.add(size_bytes);
         let lane = self.lanes.entry(account).or_default();
         lane.added.envelopes.add(size_bytes);
     }
 
+    /// Inspects a lane after the changes, because envelopes may have left the front of its queue.
+    pub(super) fn refresh_lane(&mut self, account: AccountId) {
+        self.refreshed.insert(account);
+    }
+
     fn remove_envelope(&mut self, waiting: &WaitingEnvelope) {
-        let held = &mut self.mailboxes.entry(waiting.mailbox).or_default().removed;
-        held.add(waiting.size_bytes);
+        let usage = &mut self.mailboxes.entry(waiting.mailbox).or_default().removed;
+        usage.add(waiting.size_bytes);
         let lane = self.lanes.entry(waiting.account).or_default();
         lane.removed.envelopes.add(waiting.size_bytes);
     }
@@ -106,18 +126,21 @@ impl QueueChanges {
         state: EnvelopeState,
         reason: Option<&str>,
     ) -> Result<(), StoreError> {
-        query::execute(
-            db,
-            "UPDATE envelopes SET state = ?, reason = ?, next_attempt_at = NULL, set_aside_until \
-             = NULL \
-             WHERE id = ?",
-            params![state_code(state), reason, waiting.id],
-        )?;
+        if waiting.leaves_record(now) {
+            query::execute(
+                db,
+                "UPDATE envelopes SET state = ?, reason = ?, next_attempt_at = NULL, \
+                     set_aside_until = NULL WHERE id = ?",
+                params![state_code(state), reason, waiting.id],
+            )?;
+        } else {
+            query::execute(db, "DELETE FROM envelopes WHERE id = ?", [waiting.id])?;
+        }
         query::execute(db, "DELETE FROM envelope_bodies WHERE id = ?", [waiting.id])?;
         self.remove_envelope(waiting);
         if waiting.is_set_aside {
-            lanes::release_held(db, waiting.account, waiting.mailbox)?;
-            self.released.insert(waiting.account);
+            lanes::release_held(db, waiting.mailbox)?;
+            self.refresh_lane(waiting.account);
         }
         match state {
             // Without an attempt there was no event.
@@ -141,7 +164,8 @@ impl QueueChanges {
     }
 
     /// Queues a status event for the sender of an envelope in place of an earlier one that still
-    /// waits. A sender whose account was deleted gets none.
+    /// waits. There is none for a sender whose account was deleted, or for which
+    /// [`ACCOUNT_EVENTS_MAX`] events wait: it can query the status.
     pub(super) fn notify_sender(
         &mut self,
         db: &Connection,
@@ -151,12 +175,17 @@ impl QueueChanges {
     ) -> Result<(), StoreError> {
         self.remove_pending_event(db, waiting)?;
         let id = lanes::reserve_item_ids(db, 1)?;
+        let sender = self.lanes.entry(waiting.sender).or_default();
+        // The counts of the lane do not include this transaction yet.
+        let events_max = to_integer(ACCOUNT_EVENTS_MAX + sender.removed.events)
+            - to_integer(sender.added.events);
         let inserted = query::execute(
             db,
             "INSERT INTO events \
                  (id, account_id, envelope_id, state, attempts, reason, next_attempt_at, \
-                 created_at) \
-             SELECT ?, account_id, ?, ?, ?, ?, ?, ? FROM lanes WHERE account_id = ?",
+                  created_at) \
+             SELECT ?, account_id, ?, ?, ?, ?, ?, ? FROM lanes WHERE account_id = ? \
+                 AND waiting_items - waiting_envelopes < ?",
             params![
                 id,
                 waiting.envelope,
@@ -165,10 +194,11 @@ impl QueueChanges {
                 update.reason,
                 update.next_attempt_at.map(to_millis),
                 to_millis(now),
-                waiting.sender.as_bytes()
+                waiting.sender.as_bytes(),
+                events_max
             ],
         )?;
-        self.lanes.entry(waiting.sender).or_default().added.events += inserted as u64;
+        sender.added.events += inserted as u64;
         Ok(())
     }
 
@@ -214,7 +244,7 @@ impl QueueChanges {
                 woken.push(lane);
             }
         }
-        for account in self.released {
+        for account in self.refreshed {
             lanes::refresh(db, now, account)?;
             woken.push(WokenLane {
                 account,

@@ -21,9 +21,9 @@ pub(crate) struct AccountQuota {
 }
 
 impl Store {
-    /// Replaces the quota overrides of an account; empty overrides restore the default quotas. They
-    /// apply from the next request on. Data above the new quotas is kept. Returns false if the
-    /// account does not exist.
+    /// Replaces the quota overrides of an account; empty overrides restore the default quotas. The
+    /// change takes effect with the next request. Data above the new quotas is kept. Returns false
+    /// if the account does not exist.
     pub(crate) async fn replace_quota_overrides(
         &self,
         account: AccountId,

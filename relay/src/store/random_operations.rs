@@ -2,22 +2,27 @@
 //! checked after each step. The message of a failure contains the seed.
 
 use super::*;
-use crate::lease::LeasedBatch;
+use crate::lease::{LeasedBatch, PullLimits};
 use rows::state_from_code;
 use sealpost_proto::{
     AccountId, DeliveryId, EnvelopeId, EnvelopeState, MailboxId, SendKey, Timestamp, WebhookSecret,
-    limits::{DELIVERY_BATCH_BYTES_MAX, LEASE_DURATION},
+    WebhookUrl,
+    limits::{DELIVERY_BATCH_BYTES_MAX, LEASE_DURATION, SHORT_RECORD_RETENTION},
     wire::{DeliveryOutcome, DeliveryResult, DeliveryResults, RegistrationPolicy, SubmitOutcome},
 };
 use sealpost_relay_core::{Quotas, classify::Class};
 use sealpost_signatures::{AccountKey, proofs};
 use sealpost_sqlite::{RowExt as _, query};
 use sha2::{Digest as _, Sha256};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 const SEEDS: u64 = 12;
 const STEPS: u32 = 150;
 const MAILBOX_ENVELOPES: u64 = 8;
+const SENDER_ENVELOPES_MAX: u64 = 5;
 
 /// SplitMix64.
 struct Random(u64);
@@ -35,7 +40,7 @@ impl Random {
         self.next() % bound
     }
 
-    fn of<T: Clone>(&mut self, all: &[T]) -> T {
+    fn choose<T: Clone>(&mut self, all: &[T]) -> T {
         let index = usize::try_from(self.below(all.len() as u64)).unwrap();
         all[index].clone()
     }
@@ -54,19 +59,30 @@ struct Address {
     owner: AccountId,
 }
 
+/// Accepted envelope.
+struct Accepted {
+    sender: AccountId,
+    mailbox: MailboxId,
+    at: Timestamp,
+    has_short_record: bool,
+    /// Final state, once it was seen.
+    state: Option<EnvelopeState>,
+}
+
 struct Scenario {
     store: Store,
     random: Random,
     now: Timestamp,
     accounts: Vec<AccountId>,
+    /// Number that each key was made from.
+    keys: BTreeMap<AccountId, u8>,
     mailboxes: Vec<Address>,
-    /// Accepted envelopes with their sender, mailbox and final state, once it was seen.
-    accepted: BTreeMap<EnvelopeId, (AccountId, MailboxId, Option<EnvelopeState>)>,
+    accepted: BTreeMap<EnvelopeId, Accepted>,
     calls: Vec<LeasedBatch>,
     pulls: Vec<LeasedBatch>,
 }
 
-fn key(mailbox: MailboxId) -> SendKey {
+fn send_key(mailbox: MailboxId) -> SendKey {
     SendKey::from_bytes(Sha256::digest(mailbox.as_bytes()).into())
 }
 
@@ -85,6 +101,7 @@ impl Scenario {
             random: Random(seed),
             now: Timestamp::from_millis(1_800_000_000_000),
             accounts: Vec::new(),
+            keys: BTreeMap::new(),
             mailboxes: Vec::new(),
             accepted: BTreeMap::new(),
             calls: Vec::new(),
@@ -100,11 +117,11 @@ impl Scenario {
     }
 
     async fn register(&mut self, number: u8) {
-        let account = AccountId::from_bytes([number; 16]);
+        let account = AccountId::from_bytes(self.random.id());
         let new = NewAccount {
             account,
             key: AccountKey::from_bytes([number; 32]),
-            webhook_url: Some("https://node.example/".to_owned()),
+            webhook_url: WebhookUrl::parse("https://node.example/").ok(),
             webhook_secret: WebhookSecret::from_bytes([3; 32]),
             policy: RegistrationPolicy::Open,
             is_token_valid: false,
@@ -113,15 +130,20 @@ impl Scenario {
         self.store.register(self.now, new).await.unwrap().unwrap();
         self.store.verify_webhook(self.now, account).await.unwrap();
         self.accounts.push(account);
+        self.keys.insert(account, number);
     }
 
     async fn open(&mut self) {
         let (id, owner) = (
             MailboxId::from_bytes(self.random.id()),
-            self.random.of(&self.accounts),
+            self.random.choose(&self.accounts),
         );
+        let settings = MailboxSettings {
+            keys: vec![send_key(id)],
+            sender_envelopes_max: (self.random.below(3) == 0).then_some(SENDER_ENVELOPES_MAX),
+        };
         self.store
-            .open_mailbox(self.now, owner, id, vec![key(id)], quotas())
+            .open_mailbox(self.now, owner, id, settings, quotas())
             .await
             .unwrap()
             .unwrap();
@@ -129,7 +151,7 @@ impl Scenario {
     }
 
     async fn step(&mut self) {
-        match self.random.below(14) {
+        match self.random.below(15) {
             0..=3 => self.submit().await,
             4..=5 => self.call().await,
             6..=7 => self.end_call().await,
@@ -138,24 +160,36 @@ impl Scenario {
             10 => self.recall().await,
             11 => self.advance_time().await,
             12 => self.record_contact_or_restart().await,
+            13 => self.replace_account().await,
             _ => self.close_and_open().await,
         }
     }
 
     async fn submit(&mut self) {
-        let sender = self.random.of(&self.accounts);
-        let to = self.random.of(&self.mailboxes);
+        let sender = self.random.choose(&self.accounts);
+        let to = self.random.choose(&self.mailboxes);
         let submissions: Vec<_> = (0..=self.random.below(4))
             .map(|_| self.submission(to.id))
+            .collect();
+        let short_records: Vec<_> = submissions
+            .iter()
+            .map(|submission| submission.has_short_record)
             .collect();
         let results = self
             .store
             .submit(self.now, sender, submissions, quotas())
             .await
             .unwrap();
-        for result in results {
+        for (result, has_short_record) in results.into_iter().zip(short_records) {
             if matches!(result.outcome, SubmitOutcome::Accepted { .. }) {
-                self.accepted.insert(result.id, (sender, to.id, None));
+                let accepted = Accepted {
+                    sender,
+                    mailbox: to.id,
+                    at: self.now,
+                    has_short_record,
+                    state: None,
+                };
+                self.accepted.insert(result.id, accepted);
             }
         }
     }
@@ -163,13 +197,14 @@ impl Scenario {
     fn submission(&mut self, mailbox: MailboxId) -> Submission {
         let id = EnvelopeId::from_bytes(self.random.id());
         let bytes = vec![1; 2_048 << self.random.below(3)];
-        let life = Duration::from_secs(30 + self.random.below(20_000));
+        let lifetime = Duration::from_secs(30 + self.random.below(20_000));
         Submission {
             id,
             mailbox,
             is_local: true,
-            proof: proofs::prove_post(&key(mailbox), mailbox, id, &bytes).to_vec(),
-            requested_expiry: Some(self.now.plus(life)),
+            proof: proofs::prove_post(&send_key(mailbox), mailbox, id, &bytes).to_vec(),
+            requested_expiry: Some(self.now.plus(lifetime)),
+            has_short_record: self.random.below(2) == 0,
             digest: Sha256::digest(&bytes).into(),
             bytes,
         }
@@ -203,11 +238,14 @@ impl Scenario {
             Class::Succeeded,
             Class::Succeeded,
             Class::Unreachable,
+            Class::TimedOut,
+            Class::Unavailable,
             Class::EndpointError,
+            Class::TooLarge,
             Class::RetryAfter(wait),
             Class::Refused,
         ];
-        let class = self.random.of(&classes);
+        let class = self.random.choose(&classes);
         let results = if class == Class::Succeeded {
             self.results(&batch)
         } else {
@@ -217,10 +255,12 @@ impl Scenario {
             account: batch.account,
             fence: batch.fence,
             items: batch.items(),
+            bytes: batch.batch_bytes(),
             outcome: CallOutcome {
                 class,
                 results,
                 reason: None,
+                elapsed: Duration::ZERO,
             },
             random: self.random.next(),
         };
@@ -253,16 +293,16 @@ impl Scenario {
             .into_iter()
             .map(|id| DeliveryResult {
                 id,
-                outcome: self.random.of(&outcomes),
+                outcome: self.random.choose(&outcomes),
             })
             .collect()
     }
 
     async fn pull(&mut self) {
-        let account = self.random.of(&self.accounts);
+        let account = self.random.choose(&self.accounts);
         self.pulls.extend(
             self.store
-                .pull(self.now, account, DELIVERY_BATCH_BYTES_MAX)
+                .pull(self.now, account, PullLimits::default())
                 .await
                 .unwrap(),
         );
@@ -273,7 +313,7 @@ impl Scenario {
             return;
         };
         let results = DeliveryResults {
-            lease: batch.fence,
+            fence: batch.fence,
             results: self.results(&batch),
         };
         self.store
@@ -286,13 +326,13 @@ impl Scenario {
         let all: Vec<_> = self
             .accepted
             .iter()
-            .map(|(id, (sender, mailbox, _))| (*id, *sender, *mailbox))
+            .map(|(id, accepted)| (*id, accepted.sender, accepted.mailbox))
             .collect();
         if all.is_empty() {
             return;
         }
-        let (id, sender, mailbox) = self.random.of(&all);
-        let proof = proofs::prove_recall(&key(mailbox), mailbox, id).to_vec();
+        let (id, sender, mailbox) = self.random.choose(&all);
+        let proof = proofs::prove_recall(&send_key(mailbox), mailbox, id).to_vec();
         self.store
             .recall(self.now, sender, id, proof)
             .await
@@ -310,7 +350,7 @@ impl Scenario {
             self.store.recover_leases(self.now).await.unwrap();
         } else {
             self.store
-                .record_contact(self.now, self.random.of(&self.accounts))
+                .record_contact(self.now, self.random.choose(&self.accounts))
                 .await
                 .unwrap();
         }
@@ -323,6 +363,29 @@ impl Scenario {
         self.open().await;
     }
 
+    /// Deletes an account and registers its key again. The new account opens the mailboxes of the
+    /// old one once no envelopes of the old one wait in them.
+    async fn replace_account(&mut self) {
+        let index = usize::try_from(self.random.below(self.accounts.len() as u64)).unwrap();
+        let deleted = self.accounts.swap_remove(index);
+        assert!(self.store.delete_account(self.now, deleted).await.unwrap());
+        self.register(self.keys[&deleted]).await;
+        let new = *self.accounts.last().unwrap();
+        let now = self.now;
+        for address in &mut self.mailboxes {
+            if address.owner == deleted {
+                let key = vec![send_key(address.id)];
+                let reopened = self.store.open_mailbox(now, new, address.id, key, quotas());
+                match reopened.await.unwrap() {
+                    Ok(()) => address.owner = new,
+                    Err(code) => assert_eq!(code, sealpost_proto::ErrorCode::Unavailable),
+                }
+            }
+        }
+        self.mailboxes.retain(|address| address.owner != deleted);
+        self.open().await;
+    }
+
     /// Stores everything that waits.
     async fn finish(&mut self) {
         self.calls.clear();
@@ -332,7 +395,7 @@ impl Scenario {
         for account in self.accounts.clone() {
             while let Some(batch) = self
                 .store
-                .pull(self.now, account, DELIVERY_BATCH_BYTES_MAX)
+                .pull(self.now, account, PullLimits::default())
                 .await
                 .unwrap()
             {
@@ -342,7 +405,7 @@ impl Scenario {
                 };
                 let results = batch.items().into_iter().map(stored).collect();
                 let results = DeliveryResults {
-                    lease: batch.fence,
+                    fence: batch.fence,
                     results,
                 };
                 self.store
@@ -375,23 +438,35 @@ impl Scenario {
                 ))
             })?)
         });
+        let mut without_record: BTreeSet<_> = self.accepted.keys().copied().collect();
         for (id, state) in states.await.unwrap() {
+            without_record.remove(&id);
             let seen = &mut self
                 .accepted
                 .get_mut(&id)
                 .expect("only accepted envelopes are stored")
-                .2;
+                .state;
             assert!(
                 seen.is_none_or(|seen| seen == state),
                 "seed {seed}, step {step}: {seen:?} became {state:?}"
             );
             *seen = state.is_final().then_some(state);
         }
+        for id in without_record {
+            let accepted = self.accepted.get_mut(&id).unwrap();
+            let may_be_deleted = accepted.at.plus(SHORT_RECORD_RETENTION) <= self.now;
+            assert!(
+                accepted.has_short_record && may_be_deleted,
+                "seed {seed}, step {step}: the record of {id} is missing"
+            );
+            // The state in which it ended was not seen.
+            accepted.state.get_or_insert(EnvelopeState::Stored);
+        }
     }
 }
 
 /// Invariants, each with a query that counts the rows that violate it.
-const INVARIANTS: [(&str, &str); 9] = [
+const INVARIANTS: [(&str, &str); 12] = [
     (
         "a lane counts its waiting items",
         "SELECT count(*) FROM lanes l WHERE waiting_items <> \
@@ -438,10 +513,28 @@ const INVARIANTS: [(&str, &str); 9] = [
         "a mailbox is never over its quota",
         "SELECT count(*) FROM mailboxes WHERE waiting_envelopes > 8",
     ),
+    (
+        "a sender is never over the limit of a mailbox",
+        "SELECT count(*) FROM mailbox_senders WHERE envelopes > 5",
+    ),
+    (
+        "an account counts its mailboxes",
+        "SELECT count(*) FROM accounts a WHERE (mailbox_count, closed_mailbox_count) <> \
+             (SELECT count(*) FILTER (WHERE closed_at IS NULL), count(closed_at) \
+              FROM mailboxes m WHERE m.account_id = a.id)",
+    ),
+    (
+        "an emptied account has only closed mailboxes",
+        "SELECT count(*) FROM closed_accounts c WHERE is_emptied = 1 AND ( \
+             EXISTS (SELECT 1 FROM waiting_envelopes e WHERE e.account_id = c.id) \
+             OR EXISTS (SELECT 1 FROM events v WHERE v.account_id = c.id) \
+             OR EXISTS (SELECT 1 FROM mailboxes m WHERE m.account_id = c.id \
+                 AND (m.closed_at IS NULL OR m.key_1 IS NOT NULL)))",
+    ),
 ];
 
 #[tokio::test]
-async fn invariants_hold_and_every_envelope_ends() {
+async fn random_operations_preserve_the_invariants() {
     let directory = tempfile::tempdir().unwrap();
     for seed in 0..SEEDS {
         let mut scenario = Scenario::start(seed, directory.path()).await;
@@ -455,8 +548,8 @@ async fn invariants_hold_and_every_envelope_ends() {
             scenario.accepted.len() > 20,
             "seed {seed}: too few envelopes were accepted"
         );
-        for (id, (.., state)) in &scenario.accepted {
-            assert!(state.is_some(), "seed {seed}: {id} never ended");
+        for (id, accepted) in &scenario.accepted {
+            assert!(accepted.state.is_some(), "seed {seed}: {id} never ended");
         }
         scenario.store.close().await;
     }

@@ -4,6 +4,7 @@
 
 use super::{
     Store, StoreError, deliveries, lanes,
+    mailbox_senders::SenderCounts,
     mailboxes::{self, OpenMailbox, Recipient},
     queue_changes::QueueChanges,
     rows::state_from_code,
@@ -24,8 +25,7 @@ use sealpost_relay_core::{
     accept::{self, PriorSubmission, SubmissionContext, Verdict},
 };
 use sealpost_signatures::proofs;
-use sealpost_sqlite::WriteError;
-use sealpost_sqlite::{RowExt as _, query, to_integer, to_millis};
+use sealpost_sqlite::{RowExt as _, WriteError, query, to_integer, to_millis};
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::{BTreeSet, HashMap},
@@ -44,21 +44,24 @@ pub(crate) struct Submission {
     pub(crate) is_local: bool,
     pub(crate) proof: Vec<u8>,
     pub(crate) requested_expiry: Option<Timestamp>,
+    /// Whether the record of the envelope is deleted hours instead of weeks after it has ended.
+    pub(crate) has_short_record: bool,
     /// SHA-256 of the bytes.
     pub(crate) digest: [u8; 32],
     pub(crate) bytes: Vec<u8>,
 }
 
 impl Submission {
-    /// Converts an envelope of a request to the relay `local`.
+    /// Converts a submitted envelope. `local` is the origin of this relay.
     #[must_use]
-    pub(crate) fn new(local: &Origin, envelope: SubmittedEnvelope) -> Self {
+    pub(crate) fn new(local: &Origin, envelope: SubmittedEnvelope, has_short_record: bool) -> Self {
         Self {
             id: envelope.id,
             mailbox: envelope.mailbox.id,
             is_local: envelope.mailbox.relay == *local,
             proof: envelope.proof.0,
             requested_expiry: envelope.expires_at,
+            has_short_record,
             digest: Sha256::digest(envelope.bytes.as_slice()).into(),
             bytes: envelope.bytes.0,
         }
@@ -80,8 +83,8 @@ type ResponseSender = oneshot::Sender<Result<Vec<SubmitResult>, StoreError>>;
 pub(super) struct PendingSubmissions(Arc<Mutex<Vec<(Request, ResponseSender)>>>);
 
 impl PendingSubmissions {
-    /// Adds a request. Returns whether it is the first; then the
-    /// caller must start a writer job.
+    /// Adds a request. Returns true if it is the first one that waits; the caller must then start a
+    /// writer job.
     fn add(&self, request: Request, response: ResponseSender) -> Result<bool, StoreError> {
         let mut pending = lock(&self.0);
         if pending.len() >= WRITER_QUEUE_MAX {
@@ -97,9 +100,9 @@ impl PendingSubmissions {
 }
 
 impl Store {
-    /// Decides about the envelopes of a request and stores the accepted ones in one transaction.
-    /// Returns a result for each, in order, and notifies the scheduler and long polls. After an
-    /// error nothing is accepted.
+    /// Decides whether to accept each envelope of a request, and stores the accepted ones in one
+    /// transaction. Returns a result for each, in order, and notifies the scheduler and long polls.
+    /// After an error nothing is accepted.
     pub(crate) async fn submit(
         &self,
         now: Timestamp,
@@ -165,13 +168,13 @@ fn respond_with_error(responses: impl IntoIterator<Item = ResponseSender>, error
         .for_each(|response| drop(response.send(Err(error.clone()))));
 }
 
-/// Decisions about requests that share a transaction.
+/// Results of the requests that share a transaction.
 struct Decisions {
     /// For each request, a result for each of its envelopes.
     results: Vec<Vec<SubmitResult>>,
     /// Batches for calls that start at once.
     leased: Vec<LeasedBatch>,
-    /// Other lanes in which something waits now.
+    /// Lanes with new items that were not leased.
     other_lanes: Vec<WokenLane>,
 }
 
@@ -194,6 +197,7 @@ fn decide(
         .map(|request| request.now)
         .max()
         .unwrap_or(Timestamp::from_millis(0));
+    batch.senders.write(db)?;
     let (mut leased, mut other_lanes) = (Vec::new(), Vec::new());
     for lane in batch.changes.write_lanes(db, latest)? {
         match try_lease_batch(db, latest, &lane, notifier)? {
@@ -230,6 +234,7 @@ struct AcceptBatch<'a> {
     mailboxes: HashMap<MailboxId, Option<OpenMailbox>>,
     /// Accounts of the open mailboxes.
     recipients: HashMap<AccountId, Recipient>,
+    senders: SenderCounts,
     /// Mailboxes for which an earlier envelope of the request was refused for a transient reason.
     refused: BTreeSet<MailboxId>,
     changes: QueueChanges,
@@ -242,6 +247,7 @@ impl<'a> AcceptBatch<'a> {
             next_id: lanes::reserve_item_ids(db, envelopes)?,
             mailboxes: HashMap::new(),
             recipients: HashMap::new(),
+            senders: SenderCounts::default(),
             refused: BTreeSet::new(),
             changes: QueueChanges::default(),
         })
@@ -259,15 +265,15 @@ impl<'a> AcceptBatch<'a> {
         Ok(results)
     }
 
-    /// Decides whether to accept an envelope. Almost every envelope is new, so it is inserted if all
-    /// other checks pass. The record of an earlier submission is looked up only if the insert
+    /// Decides whether to accept an envelope. Almost every envelope is new, so it is inserted if
+    /// all other checks pass. The record of an earlier submission is looked up only if the insert
     /// conflicts or the envelope is refused.
     fn decide(
         &mut self,
         request: &Request,
         submission: &Submission,
     ) -> Result<SubmitOutcome, StoreError> {
-        let context = self.load_context(submission)?;
+        let context = self.load_context(request, submission)?;
         let now = &request.now;
         let overrides = self
             .recipient(submission.mailbox)
@@ -307,7 +313,11 @@ impl<'a> AcceptBatch<'a> {
     }
 
     /// Loads the context of the decision, except for an earlier submission of the envelope.
-    fn load_context(&mut self, submission: &Submission) -> Result<SubmissionContext, StoreError> {
+    fn load_context(
+        &mut self,
+        request: &Request,
+        submission: &Submission,
+    ) -> Result<SubmissionContext, StoreError> {
         let Submission {
             id,
             mailbox,
@@ -316,11 +326,23 @@ impl<'a> AcceptBatch<'a> {
             requested_expiry,
             digest,
             bytes,
+            ..
         } = submission;
-        let after_refused = self.refused.contains(mailbox);
+        let follows_refusal = self.refused.contains(mailbox);
         self.load_mailbox(*mailbox)?;
         let open = self.mailboxes.get(mailbox).and_then(Option::as_ref);
         let keys = open.map_or(&[][..], |mailbox| &mailbox.keys);
+        let sender_envelopes_max = open.and_then(|open| open.sender_envelopes_max);
+        let is_sender_limit_reached = match sender_envelopes_max {
+            Some(max) => self.senders.is_limit_reached(
+                self.db,
+                request.now,
+                *mailbox,
+                request.sender,
+                max,
+            )?,
+            None => false,
+        };
         Ok(SubmissionContext {
             is_local: *is_local,
             size_bytes: bytes.len(),
@@ -332,8 +354,9 @@ impl<'a> AcceptBatch<'a> {
                 .map(|recipient| recipient.usage)
                 .unwrap_or_default(),
             is_proof_valid: proofs::verify_post(keys, *mailbox, *id, digest, proof),
+            is_sender_limit_reached,
             prior: None,
-            follows_refusal: after_refused,
+            follows_refusal,
         })
     }
 
@@ -376,9 +399,8 @@ impl<'a> AcceptBatch<'a> {
         let inserted = query::execute(
             db,
             "INSERT INTO envelopes (id, envelope_id, mailbox_id, account_id, sender_id, digest, \
-             size_bytes, \
-                 accepted_at, expires_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (envelope_id, mailbox_id) DO NOTHING",
+                 size_bytes, accepted_at, expires_at, has_short_record) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (envelope_id, mailbox_id) DO NOTHING",
             params![
                 id,
                 submission.id.as_bytes(),
@@ -388,7 +410,8 @@ impl<'a> AcceptBatch<'a> {
                 submission.digest,
                 to_integer(size_bytes),
                 to_millis(request.now),
-                to_millis(expires_at)
+                to_millis(expires_at),
+                submission.has_short_record
             ],
         )?;
         if inserted == 0 {
@@ -400,6 +423,8 @@ impl<'a> AcceptBatch<'a> {
         if let Some(recipient) = self.recipients.get_mut(&account) {
             recipient.usage.add(size_bytes);
         }
+        self.senders
+            .add_envelope(submission.mailbox, request.sender);
         self.next_id += 1;
         self.changes
             .add_envelope(submission.mailbox, account, size_bytes);

@@ -1,10 +1,10 @@
-use crate::support::{Node, Relay, config, json};
+use crate::support::{Node, Relay, config, json, private_directory};
 use http::{Method, StatusCode};
 use sealpost_proto::{
     B64, ErrorCode, MailboxId, SendKey,
     wire::{
-        Account, Checkpoint, DeliveryMode, Mailboxes, Registered, RegistrationPolicy,
-        SealedPrekeys, WellKnown,
+        Account, Checkpoint, DeliveryMode, Mailboxes, OpenMailbox, Registered, RegistrationPolicy,
+        SealedPrekeys, SubmitOutcome, WellKnown,
     },
 };
 use sealpost_service::{Shutdown, SystemClock};
@@ -49,7 +49,7 @@ async fn registration_follows_the_policy() {
 }
 
 #[tokio::test]
-async fn session_survives_restart_and_expires() {
+async fn session_survives_restart_until_expiry() {
     let relay = Relay::start().await;
     let mut node = relay.node().await;
     let relay = relay.restart().await;
@@ -141,6 +141,61 @@ async fn closed_mailbox_ids_are_not_reused() {
         bolt.put_mailbox(mailbox.id, keys(1)).await.code(),
         ErrorCode::Conflict
     );
+}
+
+#[tokio::test]
+async fn new_account_of_the_same_key_reopens_mailboxes() {
+    let relay = Relay::start().await;
+    let (acme, mut bolt) = (relay.node().await, relay.node().await);
+    let mailbox = bolt.open_mailbox().await;
+    bolt.send_with_key(Method::DELETE, "/v1/account", "")
+        .await
+        .assert_no_content();
+    bolt.register(DeliveryMode::Pull).await;
+    bolt.sign_in().await;
+    let keys = || vec![mailbox.key.clone()];
+    assert_eq!(
+        acme.put_mailbox(mailbox.id, keys()).await.code(),
+        ErrorCode::Conflict
+    );
+    bolt.put_mailbox(mailbox.id, keys())
+        .await
+        .assert_no_content();
+    let id = acme.submit_one(&mailbox, 1).await;
+    assert_eq!(bolt.pull(5).await.deliveries[0].envelope, id);
+}
+
+#[tokio::test]
+async fn owner_limits_each_sender_of_a_mailbox() {
+    let relay = Relay::start().await;
+    let (acme, carl, bolt) = (relay.node().await, relay.node().await, relay.node().await);
+    let mailbox = bolt.open_mailbox().await;
+    let path = format!("/v1/mailboxes/{}", mailbox.id);
+    let limit = async |sender_envelopes_max| {
+        let body = OpenMailbox {
+            send_keys: vec![mailbox.key.clone()],
+            sender_envelopes_max: Some(sender_envelopes_max),
+        };
+        bolt.send_with_key(Method::PUT, &path, json(&body)).await
+    };
+    for invalid in [0, 1_000_001] {
+        assert_eq!(limit(invalid).await.code(), ErrorCode::Malformed);
+    }
+    limit(1).await.assert_no_content();
+    acme.submit_one(&mailbox, 1).await;
+    bolt.pull_and_store(5).await;
+    let refused = acme.submit(vec![acme.new_envelope(&mailbox, 2)]).await;
+    assert!(
+        matches!(
+            refused[0],
+            SubmitOutcome::Refused {
+                code: ErrorCode::MailboxFull,
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
+    carl.submit_one(&mailbox, 3).await;
 }
 
 #[tokio::test]
@@ -288,7 +343,7 @@ async fn second_relay_on_a_directory_is_refused() {
 
 #[tokio::test]
 async fn public_listener_requires_a_public_url() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = private_directory();
     let mut config = config(directory.path());
     config.listen = ([0, 0, 0, 0], 0).into();
     let started = sealpost_relay::start(config, Arc::new(SystemClock), Shutdown::new()).await;

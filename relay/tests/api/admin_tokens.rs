@@ -85,7 +85,7 @@ async fn token_is_limited_to_its_uses() {
 }
 
 #[tokio::test]
-async fn tokens_expire_and_can_be_revoked() {
+async fn expired_or_revoked_tokens_are_refused() {
     let relay = relay_with_token_policy().await;
     let admin = AdminClient::new(&relay);
     let brief = token(&admin, json!({"name": "brief", "lifetime_ms": 86_400_000})).await;

@@ -417,7 +417,7 @@ async fn no_body_causes_a_server_error() {
 }
 
 #[tokio::test]
-async fn invalid_paths_and_queries_are_refused() {
+async fn invalid_urls_are_refused() {
     let relay = relay().await;
     let node = relay.node().await;
     let long = "A".repeat(2_000);

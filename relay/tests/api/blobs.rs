@@ -1,9 +1,12 @@
 use crate::{
     process::Process,
-    support::{Node, Relay, Reply, ReservedAddress, eventually, eventually_some, json},
+    support::{
+        Node, Relay, Reply, ReservedAddress, eventually, eventually_some, json, private_directory,
+    },
 };
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
 use sealpost_proto::{
     B64, BlobId, ErrorCode, FetchToken, Timestamp, b64,
     limits::{BLOB_LIFETIME_MAX, PART_BYTES, PART_BYTES_MAX, PART_TRANSFERS_PER_ACCOUNT_MAX},
@@ -33,7 +36,7 @@ impl Upload {
         }
     }
 
-    fn create(&self, relay: &Relay) -> CreateBlob {
+    pub(crate) fn create(&self, relay: &Relay) -> CreateBlob {
         self.create_at(relay.now())
     }
 
@@ -77,6 +80,10 @@ impl Upload {
     pub(crate) async fn fetch(&self, node: &Node, number: usize, range: Option<&str>) -> Reply {
         fetch(node, self.id, number, &self.token, range).await
     }
+
+    pub(crate) fn fetch_request(&self, node: &Node, number: usize) -> Request<Full<Bytes>> {
+        fetch_request(node, self.id, number, &self.token)
+    }
 }
 
 async fn put_bytes(node: &Node, id: BlobId, number: usize, bytes: Bytes) -> Reply {
@@ -98,18 +105,28 @@ async fn fetch(
     token: &FetchToken,
     range: Option<&str>,
 ) -> Reply {
-    let mut request =
-        node.session_request(Method::GET, &format!("/v1/blobs/{id}/parts/{number}"), "");
-    request.headers_mut().insert(
-        "sealpost-fetch-token",
-        b64::encode(token.expose()).parse().unwrap(),
-    );
+    let mut request = fetch_request(node, id, number, token);
     if let Some(range) = range {
         request
             .headers_mut()
             .insert("range", range.parse().unwrap());
     }
     node.send(request).await
+}
+
+fn fetch_request(
+    node: &Node,
+    id: BlobId,
+    number: usize,
+    token: &FetchToken,
+) -> Request<Full<Bytes>> {
+    let target = format!("/v1/blobs/{id}/parts/{number}");
+    let mut request = node.session_request(Method::GET, &target, "");
+    request.headers_mut().insert(
+        "sealpost-fetch-token",
+        b64::encode(token.expose()).parse().unwrap(),
+    );
+    request
 }
 
 #[tokio::test]
@@ -244,7 +261,7 @@ async fn invalid_parts_are_refused() {
 }
 
 #[tokio::test]
-async fn blob_quota_and_lifetime_are_enforced() {
+async fn blob_limits_are_enforced() {
     let relay =
         Relay::start_with(|config| config.quotas.account_blob_bytes = ByteSize::from_bytes(1_500))
             .await;
@@ -301,7 +318,7 @@ async fn blob_quota_and_lifetime_are_enforced() {
 }
 
 #[tokio::test]
-async fn deletion_frees_disk_and_quota() {
+async fn deletion_frees_space() {
     let relay =
         Relay::start_with(|config| config.quotas.account_blob_bytes = ByteSize::from_bytes(1_500))
             .await;
@@ -349,7 +366,7 @@ async fn corrupted_part_is_discarded() {
 }
 
 /// Starts an upload, but sends only its headers.
-async fn start_upload(node: &Node, upload: &Upload) -> TcpStream {
+pub(crate) async fn start_upload(node: &Node, upload: &Upload) -> TcpStream {
     let target = format!("/v1/blobs/{}/parts/0", upload.id);
     let (parts, _) = node
         .session_request(Method::PUT, &target, upload.parts[0].clone())
@@ -370,7 +387,7 @@ async fn start_upload(node: &Node, upload: &Upload) -> TcpStream {
 
 #[tokio::test]
 async fn partial_upload_is_removed_after_a_kill() {
-    let (directory, address) = (tempfile::tempdir().unwrap(), ReservedAddress::new());
+    let (directory, address) = (private_directory(), ReservedAddress::new());
     let (relay, origin) = Process::serve_in(directory.path(), &address);
     let mut acme = Node::for_origin(origin, ManualClock::new(SystemClock.now()));
     acme.register(DeliveryMode::Pull).await;
@@ -406,7 +423,7 @@ async fn partial_upload_is_removed_after_a_kill() {
 }
 
 /// Uploads blobs of one part until the relay responds with this status.
-async fn upload_until(relay: &Relay, node: &Node, status: StatusCode) -> Reply {
+pub(crate) async fn upload_until(relay: &Relay, node: &Node, status: StatusCode) -> Reply {
     eventually_some(async || {
         let upload = Upload::new(&[500]);
         node.post("/v1/blobs", &upload.create(relay)).await;

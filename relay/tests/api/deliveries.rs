@@ -1,5 +1,11 @@
-use crate::support::{Relay, fills, outcome, stored, within_deadline};
-use sealpost_proto::{EnvelopeState, limits::LEASE_DURATION, wire::DeliveryOutcome};
+use crate::support::{
+    Relay, TestWebhook, WebhookBehavior, fills, outcome, stored, within_deadline,
+};
+use sealpost_proto::{
+    DeliveryId, EnvelopeState, ErrorCode,
+    limits::{DELIVERY_BATCH_ITEMS_MAX, LEASE_DURATION, LEASE_DURATION_MAX, PULL_LEASE_MIN},
+    wire::{DeliveryBatch, DeliveryOutcome, DeliveryResults},
+};
 use std::time::Duration;
 
 /// Number of polls that would exceed the deadline if each needed the recheck after five seconds.
@@ -26,12 +32,12 @@ async fn repeated_pull_returns_the_same_items() {
     let mailbox = bolt.open_mailbox().await;
     let id = acme.submit_one(&mailbox, 1).await;
     let (first, second) = (bolt.pull(0).await, bolt.pull(0).await);
-    assert!(second.lease > first.lease);
+    assert!(second.fence > first.fence);
     assert_eq!(first.deliveries, second.deliveries);
-    bolt.acknowledge(first.lease, stored(&first)).await;
+    bolt.acknowledge(first.fence, stored(&first)).await;
     assert_eq!(acme.status(id).await.state, EnvelopeState::Stored);
-    bolt.acknowledge(second.lease, stored(&second)).await;
-    bolt.acknowledge(second.lease, stored(&second)).await;
+    bolt.acknowledge(second.fence, stored(&second)).await;
+    bolt.acknowledge(second.fence, stored(&second)).await;
     assert!(bolt.pull(0).await.deliveries.is_empty());
 }
 
@@ -45,7 +51,7 @@ async fn unacknowledged_deliveries_are_repeated_after_restart() {
     }
     let before = bolt.pull(0).await;
     bolt.acknowledge(
-        before.lease,
+        before.fence,
         vec![outcome(before.deliveries[0].id, DeliveryOutcome::Stored)],
     )
     .await;
@@ -55,8 +61,8 @@ async fn unacknowledged_deliveries_are_repeated_after_restart() {
     assert_eq!(fills(&after.deliveries), [2, 3]);
     assert_eq!(after.deliveries[0].id, before.deliveries[1].id);
     assert!(
-        after.lease > before.lease,
-        "leases increase across restarts"
+        after.fence > before.fence,
+        "fences increase across restarts"
     );
 }
 
@@ -68,7 +74,7 @@ async fn refused_envelope_notifies_its_sender() {
     let id = acme.submit_one(&mailbox, 1).await;
     let batch = bolt.pull(0).await;
     bolt.acknowledge(
-        batch.lease,
+        batch.fence,
         vec![outcome(batch.deliveries[0].id, DeliveryOutcome::Refused)],
     )
     .await;
@@ -84,12 +90,25 @@ async fn acknowledgements_of_other_accounts_are_ignored() {
     let mailbox = bolt.open_mailbox().await;
     let id = acme.submit_one(&mailbox, 1).await;
     let batch = bolt.pull(0).await;
-    acme.acknowledge(batch.lease, stored(&batch)).await;
+    acme.acknowledge(batch.fence, stored(&batch)).await;
     assert_eq!(acme.status(id).await.state, EnvelopeState::Queued);
 }
 
 #[tokio::test]
-async fn batch_is_bounded_and_reports_the_backlog() {
+async fn acknowledgements_are_bounded() {
+    let relay = Relay::start().await;
+    let node = relay.node().await;
+    let result = |id| outcome(DeliveryId(id), DeliveryOutcome::Stored);
+    let results = DeliveryResults {
+        fence: 1,
+        results: (0..=DELIVERY_BATCH_ITEMS_MAX as u64).map(result).collect(),
+    };
+    let reply = node.post("/v1/deliveries/ack", &results).await;
+    assert_eq!(reply.code(), ErrorCode::Malformed);
+}
+
+#[tokio::test]
+async fn bounded_batch_reports_the_backlog() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
@@ -118,7 +137,7 @@ async fn deferred_pull_notifies_the_sender() {
     };
     let [first, second] = [0, 1].map(|at| batch.deliveries[at].id);
     bolt.acknowledge(
-        batch.lease,
+        batch.fence,
         vec![
             outcome(first, later),
             outcome(second, DeliveryOutcome::Stored),
@@ -136,4 +155,56 @@ async fn deferred_pull_notifies_the_sender() {
     );
     assert_eq!(acme.status(deferred).await.state, EnvelopeState::Retrying);
     assert_eq!(acme.status(delivered).await.state, EnvelopeState::Stored);
+}
+
+#[tokio::test]
+async fn pull_states_its_size_and_lease() {
+    let relay = Relay::start().await;
+    let (acme, bolt) = (relay.node().await, relay.node().await);
+    let mailbox = bolt.open_mailbox().await;
+    let envelopes: Vec<_> = (1..=3)
+        .map(|fill| acme.new_envelope(&mailbox, fill))
+        .collect();
+    let bytes = envelopes[0].bytes.0.len();
+    acme.submit(envelopes).await;
+    for (query, expected) in [
+        (format!("bytes={}", 2 * bytes), 2),
+        (format!("bytes={}", 2 * bytes - 1), 1),
+        ("bytes=0".to_owned(), 1),
+        (format!("bytes={}", u32::MAX), 3),
+    ] {
+        let batch: DeliveryBatch = bolt.get(&format!("/v1/deliveries?{query}")).await.ok();
+        assert_eq!(batch.deliveries.len(), expected, "{query}");
+    }
+    for query in ["bytes=-1", "bytes=x", "within=-1", "within=1e3", "within="] {
+        let reply = bolt.get(&format!("/v1/deliveries?{query}")).await;
+        assert_eq!(reply.code(), ErrorCode::Malformed, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn requested_lease_is_bounded() {
+    let relay = Relay::start().await;
+    let hook = TestWebhook::listen().await;
+    let (acme, bolt) = (relay.node().await, relay.node_with_webhook(&hook).await);
+    let mailbox = bolt.open_mailbox().await;
+    assert!(bolt.test_webhook().await.ok);
+    for (within, lease) in [
+        (0, PULL_LEASE_MIN),
+        (30, Duration::from_secs(30)),
+        (u64::MAX, LEASE_DURATION_MAX),
+    ] {
+        hook.always(WebhookBehavior::Status(503));
+        let id = acme.submit_one(&mailbox, 1).await;
+        acme.wait_for_event(id, EnvelopeState::Retrying).await;
+        let batch = bolt.get(&format!("/v1/deliveries?within={within}")).await;
+        assert_eq!(batch.ok::<DeliveryBatch>().deliveries.len(), 1);
+        hook.always(WebhookBehavior::Store);
+        let leased_at = relay.now();
+        relay.clock.advance(lease - Duration::from_secs(1));
+        relay.wait_for_scheduler_pass().await;
+        assert_eq!(acme.status(id).await.state, EnvelopeState::Retrying);
+        relay.clock.set(leased_at.plus(lease));
+        acme.wait_for_state(id, EnvelopeState::Stored).await;
+    }
 }

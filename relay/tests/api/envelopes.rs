@@ -15,7 +15,7 @@ fn code(outcome: &SubmitOutcome) -> Option<ErrorCode> {
 }
 
 #[tokio::test]
-async fn envelope_is_delivered_and_stored() {
+async fn accepted_envelope_is_delivered() {
     let relay = Relay::start().await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let mailbox = bolt.open_mailbox().await;
@@ -138,7 +138,7 @@ async fn invalid_envelopes_are_refused_with_their_code() {
 }
 
 #[tokio::test]
-async fn full_mailbox_refuses_and_preserves_order() {
+async fn full_mailbox_preserves_order() {
     let relay = Relay::start_with(|config| config.quotas.mailbox_envelopes = 2).await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
     let (full, free) = (bolt.open_mailbox().await, bolt.open_mailbox().await);
@@ -236,7 +236,7 @@ async fn recall_works_until_the_envelope_is_leased() {
         acme.recall(&mailbox, second).await.code(),
         ErrorCode::TooLate
     );
-    bolt.acknowledge(batch.lease, crate::support::stored(&batch))
+    bolt.acknowledge(batch.fence, crate::support::stored(&batch))
         .await;
     assert_eq!(
         acme.recall(&mailbox, second).await.code(),

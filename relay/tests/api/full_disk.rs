@@ -13,15 +13,17 @@ use sealpost_proto::{
 use sealpost_service::{config::ByteSize, random_array};
 use std::time::Duration;
 
-async fn readiness(node: &Node) -> Reply {
+async fn fetch_readiness(node: &Node) -> Reply {
     node.send(node.unsigned_request(Method::GET, "/readyz", ""))
         .await
 }
 
 /// Waits until `/readyz` reports this readiness.
 async fn wait_for_readiness(node: &Node, ready: bool) {
-    eventually_some(async || (readiness(node).await.status.is_success() == ready).then_some(()))
-        .await;
+    eventually_some(async || {
+        (fetch_readiness(node).await.status.is_success() == ready).then_some(())
+    })
+    .await;
 }
 
 fn create_blob(relay: &Relay) -> CreateBlob {
@@ -42,12 +44,7 @@ fn part(node: &Node, blob: BlobId) -> http::Request<http_body_util::Full<bytes::
 }
 
 /// Sends one request of each kind that stores new data.
-async fn requests_for_new_work(
-    relay: &Relay,
-    node: &Node,
-    blob: BlobId,
-    mailbox: &Mailbox,
-) -> Vec<Reply> {
+async fn send_new_work(relay: &Relay, node: &Node, blob: BlobId, mailbox: &Mailbox) -> Vec<Reply> {
     let new_mailbox = MailboxId::from_bytes(random_array());
     let send_keys = vec![SendKey::from_bytes([1; 32])];
     let prekeys = json(&SealedPrekeys {
@@ -130,7 +127,7 @@ async fn finish_some_work(acme: &mut Node, bolt: &mut Node, accepted: &Accepted)
     let batch = bolt.pull(0).await;
     let mut results = stored(&batch);
     results.truncate(19);
-    bolt.acknowledge(batch.lease, results).await;
+    bolt.acknowledge(batch.fence, results).await;
     bolt.close_mailbox(&accepted.other).await;
     bolt.send_with_session(
         Method::DELETE,
@@ -167,7 +164,7 @@ async fn accepted_work_is_finished_within_the_reserve() {
         config.storage.reserve_percent = 100;
     };
     let relay = relay.restart_with(reserve_all).await;
-    let reply = readiness(&acme).await;
+    let reply = fetch_readiness(&acme).await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(
         std::str::from_utf8(&reply.body)
@@ -175,9 +172,7 @@ async fn accepted_work_is_finished_within_the_reserve() {
             .contains("free some space"),
         "{reply:?}"
     );
-    assert_all_refused(
-        &requests_for_new_work(&relay, &bolt, accepted.blob, &accepted.mailbox).await,
-    );
+    assert_all_refused(&send_new_work(&relay, &bolt, accepted.blob, &accepted.mailbox).await);
     finish_some_work(&mut acme, &mut bolt, &accepted).await;
     let relay = relay
         .restart_with(|config| config.storage = sealpost_relay::Config::default().storage)
@@ -205,17 +200,13 @@ async fn relay_recovers_from_a_full_disk() {
 
     disk.fill().unwrap();
     wait_for_readiness(&acme, false).await;
-    assert_all_refused(
-        &requests_for_new_work(&relay, &bolt, accepted.blob, &accepted.mailbox).await,
-    );
+    assert_all_refused(&send_new_work(&relay, &bolt, accepted.blob, &accepted.mailbox).await);
     finish_some_work(&mut acme, &mut bolt, &accepted).await;
     assert_eq!(reserve_bytes().await, 0, "the reserve was used");
 
     let relay = relay.restart().await;
     wait_for_readiness(&acme, false).await;
-    assert_all_refused(
-        &requests_for_new_work(&relay, &bolt, accepted.blob, &accepted.mailbox).await,
-    );
+    assert_all_refused(&send_new_work(&relay, &bolt, accepted.blob, &accepted.mailbox).await);
 
     disk.free_space().unwrap();
     wait_for_readiness(&acme, true).await;

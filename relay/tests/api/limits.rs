@@ -1,10 +1,12 @@
 //! Rate limits and quotas, and their isolation between accounts.
 
 use crate::support::{Node, Relay, Reply, within_deadline};
+use bytes::Bytes;
 use futures_util::future::join_all;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::Full;
 use sealpost_proto::{
-    ErrorCode,
+    ErrorCode, SessionKey,
     wire::{SubmitOutcome, SubmitRequest, WellKnown},
 };
 
@@ -97,7 +99,7 @@ async fn envelope_rate_applies_to_whole_requests() {
     bolt.submit(vec![bolt.new_envelope(&mailbox, 3)]).await;
 }
 
-async fn from_address(node: &Node, path: &str, address: Option<&str>) -> Reply {
+async fn get_from_address(node: &Node, path: &str, address: Option<&str>) -> Reply {
     let mut request = node.unsigned_request(Method::GET, path, "");
     if let Some(address) = address {
         request
@@ -123,7 +125,7 @@ async fn requests_without_session_are_limited_by_address() {
         ("/readyz", Some("198.51.100.1"), false),
     ] {
         assert_eq!(
-            is_refused(&from_address(&node, path, address).await),
+            is_refused(&get_from_address(&node, path, address).await),
             refused,
             "{path} {address:?}"
         );
@@ -150,6 +152,41 @@ async fn requests_without_session_are_limited_by_address() {
 }
 
 #[tokio::test]
+async fn unauthenticated_requests_count_against_the_address() {
+    let relay = Relay::start_with(|config| config.rates.address_requests_per_minute = 1).await;
+    let node = relay.node().await;
+    let mut forged = relay.node().await;
+    forged.session = Some((
+        node.session.as_ref().unwrap().0.clone(),
+        SessionKey::from_bytes([7; 32]),
+    ));
+    let requests = [
+        forged.session_request(Method::GET, "/v1/account", ""),
+        node.unsigned_request(Method::GET, "/v1/account", ""),
+        node.unsigned_request(Method::GET, "/openapi.json", ""),
+        node.unsigned_request(Method::DELETE, "/.well-known/sealpost", ""),
+    ];
+    for (number, request) in requests.into_iter().enumerate() {
+        let address = format!("198.51.100.{number}").parse().unwrap();
+        let with_address = |mut request: Request<Full<Bytes>>, address: &HeaderValue| {
+            request
+                .headers_mut()
+                .insert("x-forwarded-for", address.clone());
+            request
+        };
+        let first = with_address(request.clone(), &address);
+        let first = node.send_undocumented(first).await;
+        assert_ne!(first.status, StatusCode::TOO_MANY_REQUESTS, "{request:?}");
+        let second = with_address(request.clone(), &address);
+        let second = node.send_undocumented(second).await;
+        assert_eq!(second.code(), ErrorCode::RateLimited, "{request:?}");
+        let signed = node.session_request(Method::GET, "/v1/account", "");
+        let signed = node.send(with_address(signed, &address)).await;
+        assert_eq!(signed.status, StatusCode::OK, "accounts are not affected");
+    }
+}
+
+#[tokio::test]
 async fn forwarded_for_of_untrusted_clients_is_ignored() {
     let relay = Relay::start_with(|config| {
         config.rates.trusted_proxies.clear();
@@ -158,10 +195,10 @@ async fn forwarded_for_of_untrusted_clients_is_ignored() {
     .await;
     let node = Node::new(&relay);
     assert!(!is_refused(
-        &from_address(&node, "/i", Some("198.51.100.1")).await
+        &get_from_address(&node, "/i", Some("198.51.100.1")).await
     ));
     assert!(
-        is_refused(&from_address(&node, "/i", Some("198.51.100.2")).await),
+        is_refused(&get_from_address(&node, "/i", Some("198.51.100.2")).await),
         "both requests have the same peer address"
     );
 }

@@ -31,4 +31,5 @@ mod maintenance_commands;
 mod operator_commands;
 mod outage;
 mod requests;
+mod stalled_clients;
 mod webhooks;

@@ -3,7 +3,7 @@
 use crate::{
     blobs::Upload,
     process::Process,
-    support::{DEADLINE, Node, Relay, TestWebhook, eventually, fills},
+    support::{DEADLINE, Node, Relay, TestWebhook, eventually, fills, private_directory},
 };
 use rustix::process::Signal;
 use sealpost_proto::{EnvelopeId, limits::PART_BYTES_MAX};
@@ -16,7 +16,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-async fn command(args: &[&str], directory: &Path) -> Result<(), String> {
+async fn run_command(args: &[&str], directory: &Path) -> Result<(), String> {
     let data = ["--data", directory.to_str().unwrap()];
     let args = ["sealpost-relay"]
         .iter()
@@ -76,7 +76,7 @@ async fn backup_under_load_is_consistent() {
         let (copy, is_done) = (copy.clone(), &is_done);
         let backup = move || {
             let runtime = tokio::runtime::Handle::current();
-            runtime.block_on(command(&["backup", copy.to_str().unwrap()], &directory))
+            runtime.block_on(run_command(&["backup", copy.to_str().unwrap()], &directory))
         };
         let ended = tokio::task::spawn_blocking(backup).await;
         is_done.store(true, Ordering::Relaxed);
@@ -84,7 +84,7 @@ async fn backup_under_load_is_consistent() {
     };
     let (accepted_meanwhile, ()) = tokio::join!(load, backup);
     assert!(
-        command(&["backup", copy.to_str().unwrap()], relay.directory.path())
+        run_command(&["backup", copy.to_str().unwrap()], relay.directory.path())
             .await
             .unwrap_err()
             .contains("exists")
@@ -130,24 +130,26 @@ async fn only_a_stopped_relay_can_be_migrated() {
     let relay = Relay::start().await;
     let directory = std::sync::Arc::clone(&relay.directory);
     assert!(
-        command(&["migrate"], directory.path())
+        run_command(&["migrate"], directory.path())
             .await
             .unwrap_err()
             .contains("in use by another process")
     );
     relay.stop().await;
-    command(&["migrate", "--check"], directory.path())
+    run_command(&["migrate", "--check"], directory.path())
         .await
         .unwrap();
     set_schema(directory.path(), 99);
-    let error = command(&["migrate"], directory.path()).await.unwrap_err();
+    let error = run_command(&["migrate"], directory.path())
+        .await
+        .unwrap_err();
     assert!(
         error.contains("newer version") && error.contains("99"),
         "{error}"
     );
-    let nothing = tempfile::tempdir().unwrap();
+    let nothing = private_directory();
     assert!(
-        command(&["migrate"], nothing.path())
+        run_command(&["migrate"], nothing.path())
             .await
             .unwrap_err()
             .contains("--data")
@@ -157,17 +159,17 @@ async fn only_a_stopped_relay_can_be_migrated() {
 /// A crash at the first start leaves a database without tables and schema version.
 #[tokio::test]
 async fn empty_database_is_migrated() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = private_directory();
     std::fs::write(directory.path().join("relay.db"), "").unwrap();
-    let error = command(&["migrate", "--check"], directory.path())
+    let error = run_command(&["migrate", "--check"], directory.path())
         .await
         .unwrap_err();
     assert!(
         error.contains("schema 0") && error.contains("sealpost-relay migrate"),
         "{error}"
     );
-    command(&["migrate"], directory.path()).await.unwrap();
-    command(&["migrate", "--check"], directory.path())
+    run_command(&["migrate"], directory.path()).await.unwrap();
+    run_command(&["migrate", "--check"], directory.path())
         .await
         .unwrap();
 }

@@ -140,7 +140,7 @@ async fn handle_call(
             return (StatusCode::BAD_GATEWAY, Vec::new());
         }
         WebhookCall::Deliveries { data, .. } => serde_json::to_vec(&DeliveryResults {
-            lease: data.lease,
+            fence: data.fence,
             results: stored(&data),
         })
         .unwrap(),

@@ -1,10 +1,23 @@
 use crate::support::{Node, Relay, TestWebhook, WebhookBehavior, eventually, fills, json};
+use futures_util::future::join_all;
 use http::Method;
 use sealpost_proto::{
-    EnvelopeId, EnvelopeState, ErrorCode,
+    EnvelopeId, EnvelopeState, ErrorCode, Problem,
+    limits::{
+        CONTACT_RETRY_INTERVAL_MIN, REFUSED_CALLS_MAX, SET_ASIDE_RETRY_INTERVAL,
+        WEBHOOK_NODE_PULL_INTERVAL, WEBHOOK_TESTS_PER_SERVER_MAX, WEBHOOK_TIMEOUT,
+    },
     wire::{Account, AccountChange, DeliveryMode, WebhookState},
 };
-use std::time::Duration;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+use tokio::net::{TcpListener, TcpSocket};
 
 async fn account(node: &Node) -> Account {
     node.get("/v1/account").await.ok()
@@ -58,7 +71,15 @@ async fn webhook_at_private_address_fails_its_test() {
 async fn invalid_webhook_urls_are_refused() {
     let relay = Relay::start().await;
     let bolt = relay.node().await;
-    for url in ["ftp://a.example/", "https://", "https://a b", "mailto:x@y"] {
+    for url in [
+        "ftp://a.example/",
+        "https://",
+        "https://a b",
+        "mailto:x@y",
+        "https://user:hunter2@a.example/",
+        "https://a.example/#fragment",
+        "https://a.example:0/",
+    ] {
         let change = AccountChange {
             delivery: Some(DeliveryMode::Webhook {
                 url: url.to_owned(),
@@ -68,7 +89,110 @@ async fn invalid_webhook_urls_are_refused() {
             .send_with_key(Method::PATCH, "/v1/account", json(&change))
             .await;
         assert_eq!(reply.code(), ErrorCode::WebhookInvalid, "{url}");
+        let problem: Problem = reply.json();
+        assert!(!problem.to_string().contains("hunter2"), "{problem}");
     }
+}
+
+/// Listener that accepts connections and never responds, and counts those that are open.
+struct SilentEndpoint {
+    address: SocketAddr,
+    open: Arc<AtomicUsize>,
+    peak: Arc<AtomicUsize>,
+}
+
+impl SilentEndpoint {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (open, peak) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let counts = (Arc::clone(&open), Arc::clone(&peak));
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let (open, peak) = counts.clone();
+                peak.fetch_max(open.fetch_add(1, SeqCst) + 1, SeqCst);
+                tokio::spawn(async move {
+                    let _ = tokio::io::copy(&mut socket, &mut tokio::io::sink()).await;
+                    open.fetch_sub(1, SeqCst);
+                });
+            }
+        });
+        Self {
+            address,
+            open,
+            peak,
+        }
+    }
+
+    /// Registers an account whose webhook is a URL of this endpoint.
+    async fn account(&self, relay: &Relay) -> Node {
+        let mut node = Node::new(relay);
+        let url = format!("http://{}/", self.address);
+        node.register(DeliveryMode::Webhook { url }).await;
+        node.sign_in().await;
+        node
+    }
+}
+
+#[tokio::test]
+async fn failed_tests_read_and_take_alike() {
+    let relay = Relay::start().await;
+    let silent = SilentEndpoint::start().await;
+    // Bound, so that no other process gets the port, but not listening.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut nodes = vec![silent.account(&relay).await];
+    for scheme in ["http", "https"] {
+        let mut node = Node::new(&relay);
+        let url = format!("{scheme}://{}/", closed.local_addr().unwrap());
+        node.register(DeliveryMode::Webhook { url }).await;
+        node.sign_in().await;
+        nodes.push(node);
+    }
+    let tests = join_all(nodes.iter().map(Node::test_webhook)).await;
+    for test in &tests {
+        assert_eq!(test.steps, tests[0].steps);
+        assert!(!test.ok && test.steps[1].step == "call");
+        assert!(Duration::from_millis(test.elapsed_ms) >= WEBHOOK_TIMEOUT);
+    }
+    let reason = account(&nodes[0]).await.webhook_reason;
+    assert_eq!(account(&nodes[1]).await.webhook_reason, reason);
+}
+
+#[tokio::test]
+async fn disconnecting_does_not_end_a_test() {
+    let relay = Relay::start().await;
+    let silent = SilentEndpoint::start().await;
+    let bolt = silent.account(&relay).await;
+    let target = "/v1/account/webhook-test";
+    let first = bolt.send_with_key(Method::POST, target, "");
+    let _ = tokio::time::timeout(Duration::from_millis(300), first).await;
+    eventually(|| silent.open.load(SeqCst) == 1).await;
+    let second = bolt.send_with_key(Method::POST, target, "").await;
+    assert_eq!(second.code(), ErrorCode::RateLimited);
+    assert_eq!(silent.peak.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn tests_of_one_server_are_limited() {
+    let relay = Relay::start().await;
+    let silent = SilentEndpoint::start().await;
+    let mut nodes = Vec::new();
+    for _ in 0..20 {
+        nodes.push(silent.account(&relay).await);
+    }
+    let target = "/v1/account/webhook-test";
+    let tests = nodes
+        .iter()
+        .map(|node| node.send_with_key(Method::POST, target, ""));
+    let _ = tokio::time::timeout(Duration::from_secs(1), join_all(tests)).await;
+    assert_eq!(
+        silent.peak.load(SeqCst),
+        WEBHOOK_TESTS_PER_SERVER_MAX as usize
+    );
+    let hook = TestWebhook::listen().await;
+    let bolt = relay.node_with_webhook(&hook).await;
+    assert!(bolt.test_webhook().await.ok);
 }
 
 #[tokio::test]
@@ -102,7 +226,7 @@ async fn contact_ends_the_backoff() {
 }
 
 #[tokio::test]
-async fn backoff_grows_and_survives_restart() {
+async fn growing_backoff_survives_restart() {
     let relay = Relay::start().await;
     let hook = TestWebhook::listen().await;
     let (acme, bolt) = (relay.node().await, relay.node_with_webhook(&hook).await);
@@ -170,27 +294,110 @@ async fn retry_after_is_honoured() {
 async fn status_410_turns_the_webhook_off() {
     let relay = Relay::start().await;
     let hook = TestWebhook::listen().await;
-    let (acme, bolt) = (relay.node().await, relay.node_with_webhook(&hook).await);
+    let (acme, mut bolt) = (relay.node().await, relay.node_with_webhook(&hook).await);
     let mailbox = bolt.open_mailbox().await;
     assert!(bolt.test_webhook().await.ok);
     hook.always(WebhookBehavior::Status(410));
     let id = acme.submit_one(&mailbox, 8).await;
+    let event = acme.wait_for_event(id, EnvelopeState::Retrying).await;
     assert_eq!(
-        acme.wait_for_event(id, EnvelopeState::Retrying)
-            .await
-            .next_attempt_at,
-        None
+        event.next_attempt_at,
+        Some(event.at.plus(WEBHOOK_NODE_PULL_INTERVAL)),
+        "the node pulls by then"
     );
     let off = account(&bolt).await;
     assert_eq!(
         (off.webhook_state, off.webhook_reason.as_deref()),
         (WebhookState::Off, Some("the endpoint responded with 410"))
     );
-    assert_eq!(fills(&bolt.pull_and_store(0).await.deliveries), [8]);
+    let pulled = bolt.pull_and_store(0).await;
+    assert_eq!(fills(&pulled.deliveries), [8]);
+    assert_eq!(pulled.webhook, Some(WebhookState::Off));
+    assert_eq!(bolt.pull(0).await.webhook, Some(WebhookState::Off));
+    assert_eq!(bolt.sign_in().await.webhook, Some(WebhookState::Off));
     hook.always(WebhookBehavior::Store);
     assert!(bolt.test_webhook().await.ok);
+    assert_eq!(bolt.pull(0).await.webhook, Some(WebhookState::Active));
+    assert_eq!(bolt.sign_in().await.webhook, Some(WebhookState::Active));
+    assert_eq!(acme.pull(0).await.webhook, Some(WebhookState::None));
     let next = acme.submit_one(&mailbox, 9).await;
     acme.wait_for_state(next, EnvelopeState::Stored).await;
+}
+
+#[tokio::test]
+async fn burst_of_refusals_leaves_the_webhook_active() {
+    let relay = Relay::start().await;
+    let hook = TestWebhook::listen().await;
+    let (acme, bolt) = (relay.node().await, relay.node_with_webhook(&hook).await);
+    let mailbox = bolt.open_mailbox().await;
+    assert!(bolt.test_webhook().await.ok);
+    hook.always(WebhookBehavior::Status(404));
+    let id = acme.submit_one(&mailbox, 8).await;
+    for attempts in 1..=REFUSED_CALLS_MAX + 2 {
+        acme.wait_for_failed_attempt(id, attempts).await;
+        relay.clock.advance(CONTACT_RETRY_INTERVAL_MIN);
+        bolt.get("/v1/account").await;
+    }
+    assert_eq!(account(&bolt).await.webhook_state, WebhookState::Active);
+    hook.always(WebhookBehavior::Store);
+    relay.clock.advance(CONTACT_RETRY_INTERVAL_MIN);
+    bolt.get("/v1/account").await;
+    acme.wait_for_state(id, EnvelopeState::Stored).await;
+}
+
+#[tokio::test]
+async fn batches_shrink_to_what_a_proxy_accepts() {
+    const ENVELOPES: usize = 200;
+    let relay = Relay::start().await;
+    let hook = TestWebhook::listen().await;
+    let (acme, bolt) = (relay.node().await, relay.node_with_webhook(&hook).await);
+    let mailbox = bolt.open_mailbox().await;
+    let envelopes: Vec<_> = (0..ENVELOPES)
+        .map(|_| acme.new_envelope(&mailbox, 7))
+        .collect();
+    let bytes = envelopes[0].bytes.0.len();
+    let last = envelopes[ENVELOPES - 1].id;
+    for chunk in envelopes.chunks(100) {
+        acme.submit(chunk.to_vec()).await;
+    }
+    hook.always(WebhookBehavior::RefuseAbove {
+        bytes: 10 * bytes,
+        status: 413,
+    });
+    assert!(bolt.test_webhook().await.ok);
+    acme.wait_for_state(last, EnvelopeState::Stored).await;
+    let refused = hook
+        .batches()
+        .iter()
+        .filter(|batch| batch.deliveries.len() > 10)
+        .count();
+    assert!((1..=4).contains(&refused), "{refused}");
+    assert!(hook.call_count() <= 30 + refused, "{}", hook.call_count());
+    assert_eq!(acme.status(last).await.attempts, 0, "no attempt has failed");
+}
+
+#[tokio::test]
+async fn envelope_beyond_the_limit_is_set_aside() {
+    let relay = Relay::start().await;
+    let hook = TestWebhook::listen().await;
+    let (acme, bolt) = (relay.node().await, relay.node_with_webhook(&hook).await);
+    let mailbox = bolt.open_mailbox().await;
+    assert!(bolt.test_webhook().await.ok);
+    hook.always(WebhookBehavior::RefuseAbove {
+        bytes: 0,
+        status: 413,
+    });
+    let id = acme.submit_one(&mailbox, 8).await;
+    let event = acme.wait_for_failed_attempt(id, 1).await;
+    assert_eq!(
+        event.next_attempt_at,
+        Some(event.at.plus(SET_ASIDE_RETRY_INTERVAL))
+    );
+    relay.clock.advance(Duration::from_secs(60));
+    relay.wait_for_scheduler_pass().await;
+    assert_eq!(hook.call_count(), 1);
+    assert_eq!(fills(&bolt.pull_and_store(0).await.deliveries), [8]);
+    acme.wait_for_state(id, EnvelopeState::Stored).await;
 }
 
 /// Runs the attempts after which a poison envelope is set aside: all envelopes together, it alone

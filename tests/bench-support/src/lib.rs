@@ -1,4 +1,7 @@
-//! What the load and the file benchmarks share: figures, medians and progress output.
+//! What the benchmarks and the attacks share: figures, medians, progress output, and a simple HTTP
+//! client and server.
+
+pub mod connection;
 
 use serde::{Serialize, Serializer};
 use std::io::Write as _;

@@ -6,11 +6,15 @@
 
 mod architecture;
 mod bad_input;
+mod commands;
 mod docs;
 mod examples;
 mod exchange;
 mod files;
 mod kill;
+mod local_access;
+mod lost_account;
 mod malicious_relay;
 mod readme;
 mod support;
+mod texts;

@@ -17,6 +17,7 @@ use sealpost_demo::{
 };
 use sealpost_node::api::model::{AttachmentStatus, Direction, Message};
 use sealpost_proto::{DeliveryStatus, b64};
+use sealpost_service::create_private_directory;
 use std::{fs, path::Path};
 
 /// Starts a relay with Acme and Bolt and stops Bolt, so that messages from Acme stay at the relay.
@@ -192,7 +193,7 @@ async fn replayed_envelopes_are_stored_once() -> anyhow::Result<()> {
 fn copy_directory(from: &Path, to: &Path) -> anyhow::Result<()> {
     for file in list_files(from)? {
         let target = to.join(file.strip_prefix(from)?);
-        fs::create_dir_all(
+        create_private_directory(
             target
                 .parent()
                 .context("the path has no parent directory")?,

@@ -2,7 +2,6 @@
 //! requests.
 
 use crate::{
-    connection::Connection,
     receiver::ReceiverClient,
     stamp::{Stamp, now_ns},
 };
@@ -11,6 +10,7 @@ use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use http::{Request, header};
 use http_body_util::Full;
+use sealpost_bench_support::connection::Connection;
 use sealpost_proto::{
     B64, EnvelopeId, MailboxId, MailboxRef, Origin, SendKey, SessionKey, Timestamp,
     limits::ENVELOPE_BYTES_MIN,
@@ -35,8 +35,8 @@ use tokio::task::JoinSet;
 
 /// Random bytes that stand in for sealed data; every envelope is a slice of them.
 const NOISE_BYTES: usize = 64 * 1024;
-/// Accounts that are set up concurrently.
-const SET_UP_AT_ONCE: usize = 32;
+/// Maximum number of accounts that are set up concurrently.
+const SET_UPS_MAX: usize = 32;
 const SUBMIT: &str = "/v1/envelopes";
 
 /// Signed-in account and the mailbox that it sends to.
@@ -71,7 +71,7 @@ impl Target {
         let account = Account {
             session: session.to_string(),
             key: SessionKey::from_bytes(random_array()),
-            mailbox: mailbox(authority)?,
+            mailbox: generate_mailbox(authority)?,
             send_key: SendKey::from_bytes(random_array()),
         };
         Ok(Self::new(authority, vec![account]))
@@ -79,7 +79,7 @@ impl Target {
 
     /// Registers the given number of accounts at a relay, each with a mailbox and, if it has a
     /// receiver, an active webhook.
-    pub(crate) async fn registered<'a>(
+    pub(crate) async fn register<'a>(
         authority: &str,
         count: usize,
         receiver_of: impl Fn(usize) -> Option<&'a Arc<ReceiverClient>>,
@@ -89,7 +89,7 @@ impl Target {
             .collect();
         let next = Arc::new(AtomicUsize::new(0));
         let mut workers = JoinSet::new();
-        for _ in 0..SET_UP_AT_ONCE.min(count) {
+        for _ in 0..SET_UPS_MAX.min(count) {
             let (receivers, next) = (Arc::clone(&receivers), Arc::clone(&next));
             let mut connection = Connection::new(authority);
             let authority = authority.to_owned();
@@ -130,7 +130,7 @@ impl Target {
     }
 
     /// Builds the signed request that submits the envelopes with these numbers, as a node does.
-    pub(crate) fn submission(
+    pub(crate) fn build_submission(
         &self,
         envelopes_range: Range<u64>,
         stamp: Stamp,
@@ -138,10 +138,10 @@ impl Target {
         let account = &self.accounts[self.sender_of(&envelopes_range)];
         let now = Timestamp::from_millis(now_ns() / 1_000_000);
         let envelopes = envelopes_range
-            .map(|number| self.envelope(account, now, number, stamp))
+            .map(|number| self.build_envelope(account, now, number, stamp))
             .collect();
         let body = serde_json::to_vec(&SubmitRequest { envelopes })?;
-        let parts = parts("POST", &self.authority, SUBMIT);
+        let parts = request_parts("POST", &self.authority, SUBMIT);
         let signed = request::sign_hmac(
             &account.session,
             &account.key,
@@ -149,7 +149,7 @@ impl Target {
             &ContentDigest::of(&body),
             now,
         );
-        write(&parts, &signed, body)
+        build_request(&parts, &signed, body)
     }
 
     /// Returns the index of the account that sends the request with these envelopes.
@@ -159,7 +159,7 @@ impl Target {
         usize::try_from(request).unwrap_or_default() % self.accounts.len()
     }
 
-    fn envelope(
+    fn build_envelope(
         &self,
         account: &Account,
         now: Timestamp,
@@ -183,7 +183,7 @@ impl Target {
     }
 }
 
-fn mailbox(authority: &str) -> anyhow::Result<MailboxRef> {
+fn generate_mailbox(authority: &str) -> anyhow::Result<MailboxRef> {
     let relay = Origin::parse(&format!("http://{authority}"))?;
     Ok(MailboxRef {
         relay,
@@ -226,9 +226,13 @@ async fn set_up(
             test.steps
         );
     }
-    let (mailbox, send_key) = (mailbox(authority)?, SendKey::from_bytes(random_array()));
+    let (mailbox, send_key) = (
+        generate_mailbox(authority)?,
+        SendKey::from_bytes(random_array()),
+    );
     let keys = serde_json::to_vec(&OpenMailbox {
         send_keys: vec![send_key.clone()],
+        sender_envelopes_max: None,
     })?;
     node.send("PUT", &format!("/v1/mailboxes/{}", mailbox.id), keys)
         .await?;
@@ -260,12 +264,15 @@ impl Node<'_> {
     }
 
     async fn send(&mut self, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
-        let parts = parts(method, self.authority, path);
+        let parts = request_parts(method, self.authority, path);
         let now = Timestamp::from_millis(now_ns() / 1_000_000);
         let nonce = Nonce::from_random(random_array());
         let signed =
             request::sign_ed25519(&self.key, &parts, &ContentDigest::of(&body), now, &nonce);
-        let (status, response) = self.connection.send(write(&parts, &signed, body)?).await?;
+        let (status, response) = self
+            .connection
+            .send(build_request(&parts, &signed, body)?)
+            .await?;
         ensure!(
             status.is_success(),
             "{method} {path} failed with {status}: {}",
@@ -275,7 +282,7 @@ impl Node<'_> {
     }
 }
 
-const fn parts<'a>(method: &'a str, authority: &'a str, path: &'a str) -> RequestParts<'a> {
+const fn request_parts<'a>(method: &'a str, authority: &'a str, path: &'a str) -> RequestParts<'a> {
     RequestParts {
         method,
         authority,
@@ -284,7 +291,7 @@ const fn parts<'a>(method: &'a str, authority: &'a str, path: &'a str) -> Reques
     }
 }
 
-fn write(
+fn build_request(
     parts: &RequestParts<'_>,
     signed: &SignedHeaders,
     body: Vec<u8>,

@@ -7,6 +7,7 @@ use crate::{
     receiver::{Received, ReceiverClient},
 };
 use anyhow::{Context as _, ensure};
+use sealpost_service::create_private_directory;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -147,13 +148,13 @@ impl Bench {
     }
 
     /// Starts a receiver.
-    pub(crate) async fn receiver(&self) -> anyhow::Result<(Process, Arc<ReceiverClient>)> {
+    pub(crate) async fn start_receiver(&self) -> anyhow::Result<(Process, Arc<ReceiverClient>)> {
         let process = Process::start(
             "receiver",
             &self.this_program,
             &["receiver"],
             &[],
-            &self.own_directory()?,
+            &self.create_directory()?,
         )
         .await?;
         let receiver = Arc::new(ReceiverClient::new(&process.authority));
@@ -161,12 +162,15 @@ impl Bench {
     }
 
     /// Starts the ceiling and warms it up.
-    pub(crate) async fn ceiling(&self, receiver: &Arc<ReceiverClient>) -> anyhow::Result<Rig> {
-        let directory = self.own_directory()?;
+    pub(crate) async fn start_ceiling(
+        &self,
+        receiver: &Arc<ReceiverClient>,
+    ) -> anyhow::Result<Rig> {
+        let directory = self.create_directory()?;
         let args = [
             "ceiling",
             "--data",
-            path(&directory)?,
+            path_text(&directory)?,
             "--target",
             &receiver.webhook_url(0),
         ];
@@ -176,7 +180,7 @@ impl Bench {
     }
 
     /// Starts a relay with the given number of accounts and warms it up.
-    pub(crate) async fn relay_with_accounts(
+    pub(crate) async fn start_relay_with_accounts(
         &self,
         accounts: usize,
         receiver: &Arc<ReceiverClient>,
@@ -193,18 +197,18 @@ impl Bench {
         accounts: usize,
         receiver: &Arc<ReceiverClient>,
     ) -> anyhow::Result<Rig> {
-        let target = Target::registered(&process.authority, accounts, |_| Some(receiver)).await?;
+        let target = Target::register(&process.authority, accounts, |_| Some(receiver)).await?;
         Ok(Rig::new(process, target, receiver))
     }
 
     /// Starts a relay without accounts.
     pub(crate) async fn start_relay(&self) -> anyhow::Result<Process> {
-        let directory = self.own_directory()?;
+        let directory = self.create_directory()?;
         let data = directory.join("data");
         let args = [
             "serve",
             "--data",
-            path(&data)?,
+            path_text(&data)?,
             "--listen",
             "127.0.0.1:0",
             "--registration",
@@ -225,8 +229,8 @@ impl Bench {
     }
 
     /// Runs a round in which every envelope must be accepted and must arrive.
-    pub(crate) async fn round(&self, rig: &Rig, model: LoadModel) -> anyhow::Result<Round> {
-        let round = self.round_with_refusals(rig, model, |_| true).await?;
+    pub(crate) async fn run_round(&self, rig: &Rig, model: LoadModel) -> anyhow::Result<Round> {
+        let round = self.run_round_with_refusals(rig, model, |_| true).await?;
         let RoundReport {
             refused,
             failed,
@@ -244,7 +248,7 @@ impl Bench {
 
     /// Runs a round in which requests may be refused and only the envelopes of some accounts must
     /// arrive.
-    pub(crate) async fn round_with_refusals(
+    pub(crate) async fn run_round_with_refusals(
         &self,
         rig: &Rig,
         model: LoadModel,
@@ -268,17 +272,17 @@ impl Bench {
     }
 
     async fn warm_up(&self, rig: Rig) -> anyhow::Result<Rig> {
-        self.round(&rig, LoadModel::closed(IN_FLIGHT, self.plan.warm_up))
+        self.run_round(&rig, LoadModel::closed(IN_FLIGHT, self.plan.warm_up))
             .await?;
         Ok(rig)
     }
 
-    fn own_directory(&self) -> anyhow::Result<PathBuf> {
+    fn create_directory(&self) -> anyhow::Result<PathBuf> {
         let directory = self
             .directory
             .path()
             .join(self.programs.fetch_add(1, Ordering::Relaxed).to_string());
-        fs::create_dir(&directory)?;
+        create_private_directory(&directory)?;
         Ok(directory)
     }
 }
@@ -301,6 +305,6 @@ impl Rig {
     }
 }
 
-fn path(path: &Path) -> anyhow::Result<&str> {
+fn path_text(path: &Path) -> anyhow::Result<&str> {
     path.to_str().context("a path that is not text")
 }

@@ -3,7 +3,6 @@
 //! 200 and pushes it to the receiver. It has no authentication, retries or limits, so no relay on
 //! this machine with this store and these libraries can be faster.
 
-use crate::connection;
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -13,6 +12,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use rusqlite::{Connection, params};
+use sealpost_bench_support::connection;
 use std::{
     path::Path,
     sync::{Arc, mpsc as std_mpsc},
@@ -48,15 +48,15 @@ pub(crate) async fn serve(
     target: &str,
 ) -> anyhow::Result<()> {
     let (commands, queue) = std_mpsc::channel();
-    let database = open(directory)?;
-    std::thread::Builder::new().spawn(move || write(database, &queue))?;
+    let database = open_database(directory)?;
+    std::thread::Builder::new().spawn(move || run_writer(database, &queue))?;
     let (pushes, waiting) = mpsc::unbounded_channel();
     let waiting = Arc::new(Mutex::new(waiting));
     let client = Client::builder(TokioExecutor::new())
         .pool_max_idle_per_host(256)
         .build_http();
     for _ in 0..CONCURRENT_PUSHES {
-        tokio::spawn(push(
+        tokio::spawn(run_pusher(
             client.clone(),
             target.to_owned(),
             Arc::clone(&waiting),
@@ -82,7 +82,7 @@ pub(crate) async fn serve(
     .await
 }
 
-async fn push(
+async fn run_pusher(
     client: Client<HttpConnector, Full<Bytes>>,
     target: String,
     waiting: Arc<Mutex<mpsc::UnboundedReceiver<Push>>>,
@@ -100,7 +100,7 @@ async fn push(
     }
 }
 
-fn open(directory: &Path) -> anyhow::Result<Connection> {
+fn open_database(directory: &Path) -> anyhow::Result<Connection> {
     let database =
         Connection::open(directory.join("ceiling.db")).context("the ceiling's database")?;
     database.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
@@ -113,7 +113,7 @@ fn open(directory: &Path) -> anyhow::Result<Connection> {
 
 /// Writes everything that has arrived since the last commit with the next one, and confirms it
 /// afterwards.
-fn write(
+fn run_writer(
     mut database: Connection,
     commands: &std_mpsc::Receiver<WriteCommand>,
 ) -> anyhow::Result<()> {

@@ -4,12 +4,12 @@
 
 use crate::{
     account::Target,
-    connection::Connection,
     latency::{Latencies, Quantiles},
     stamp::{Stamp, now_ns},
 };
 use bytes::Bytes;
 use http::StatusCode;
+use sealpost_bench_support::connection::Connection;
 use std::{
     sync::{
         Arc,
@@ -265,7 +265,7 @@ async fn run_worker(
     while let Some(DueRequest { number, due_ns }) = schedule.next().await {
         let range = number * envelopes..(number + 1) * envelopes;
         let sender = target.sender_of(&range);
-        let request = target.submission(range, Stamp { due_ns, round })?;
+        let request = target.build_submission(range, Stamp { due_ns, round })?;
         counts.record(sender, due_ns, connection.send(request).await);
     }
     Ok(counts)
@@ -325,7 +325,7 @@ impl RequestCounts {
     }
 }
 
-/// Counts the accepted envelopes in a response. The baseline server responds without a body; that
+/// Counts the accepted envelopes in a response. The ceiling responds without a body, which
 /// counts as one envelope.
 fn count_accepted(body: &[u8]) -> u64 {
     if body.is_empty() {

@@ -8,7 +8,6 @@
 mod account;
 mod bench;
 mod ceiling;
-mod connection;
 mod figures;
 mod generator;
 mod latency;
@@ -26,6 +25,7 @@ use figures::Figures;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use scenarios::Scenario;
 use std::{io::Write as _, path::PathBuf};
+use tokio::net::TcpListener;
 
 /// Measures the relay; the last line of standard output holds the figures as JSON
 #[derive(Debug, Parser)]
@@ -69,9 +69,9 @@ enum Role {
 async fn main() -> anyhow::Result<()> {
     let Cli { role, measure } = Cli::parse();
     match role {
-        Some(Role::Receiver) => receiver::serve(connection::listen().await?).await,
+        Some(Role::Receiver) => receiver::serve(listen().await?).await,
         Some(Role::Ceiling { data, target }) => {
-            ceiling::serve(connection::listen().await?, &data, &target).await
+            ceiling::serve(listen().await?, &data, &target).await
         }
         None => run(measure).await,
     }
@@ -109,4 +109,13 @@ fn raise_open_files_limit() -> anyhow::Result<()> {
             ..limit
         },
     )?)
+}
+
+/// Listens on a free loopback port and prints the address as the relay does.
+async fn listen() -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let mut out = std::io::stdout();
+    writeln!(out, "listening on http://{}", listener.local_addr()?)?;
+    out.flush()?;
+    Ok(listener)
 }

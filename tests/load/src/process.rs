@@ -69,8 +69,8 @@ impl Process {
         let pid = self.child.id().context("the process has exited")?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         Ok(Memory {
-            current_mb: mebibytes(&status, "VmRSS:")?,
-            peak_mb: mebibytes(&status, "VmHWM:")?,
+            current_mb: parse_mebibytes(&status, "VmRSS:")?,
+            peak_mb: parse_mebibytes(&status, "VmHWM:")?,
         })
     }
 
@@ -105,7 +105,7 @@ pub(crate) struct Memory {
     pub(crate) peak_mb: f64,
 }
 
-fn mebibytes(status: &str, name: &str) -> anyhow::Result<f64> {
+fn parse_mebibytes(status: &str, name: &str) -> anyhow::Result<f64> {
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix(name))

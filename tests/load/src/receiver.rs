@@ -2,7 +2,6 @@
 //! every delivery as stored and records the delivery time of each envelope of the current round.
 
 use crate::{
-    connection::{self, Connection, read_body},
     latency::{Latencies, Quantiles},
     stamp::{Stamp, now_ns},
 };
@@ -11,6 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use sealpost_bench_support::connection::{self, Connection, read_body};
 use sealpost_proto::{
     B64, DeliveryId, WebhookSecret,
     wire::{ChallengeResponse, DeliveryOutcome, DeliveryResult, DeliveryResults},
@@ -148,7 +148,7 @@ impl Receiver {
             })
             .collect();
         Ok(serde_json::to_vec(&DeliveryResults {
-            lease: batch.lease,
+            fence: batch.fence,
             results,
         })?)
     }
@@ -167,13 +167,14 @@ struct WebhookCall<'a> {
 #[derive(Deserialize)]
 struct Batch<'a> {
     #[serde(borrow)]
-    deliveries: Vec<Delivery<'a>>,
+    deliveries: Vec<DeliveredEnvelope<'a>>,
     events: Vec<Event>,
-    lease: u64,
+    #[serde(rename = "lease")]
+    fence: u64,
 }
 
 #[derive(Deserialize)]
-struct Delivery<'a> {
+struct DeliveredEnvelope<'a> {
     id: DeliveryId,
     bytes: &'a str,
 }

@@ -1,7 +1,8 @@
 use crate::{
     account::Target,
-    ceiling, connection,
+    ceiling,
     generator::{self, LoadModel},
+    listen,
     receiver::{self, ReceiverClient},
 };
 use sealpost_proto::wire::RegistrationPolicy;
@@ -21,7 +22,7 @@ fn requests_of(envelopes: u64) -> LoadModel {
 }
 
 async fn start_receiver() -> Arc<ReceiverClient> {
-    let listener = connection::listen().await.unwrap();
+    let listener = listen().await.unwrap();
     let receiver = Arc::new(ReceiverClient::new(
         &listener.local_addr().unwrap().to_string(),
     ));
@@ -32,7 +33,7 @@ async fn start_receiver() -> Arc<ReceiverClient> {
 #[tokio::test]
 async fn the_ceiling_delivers_everything() {
     let (receiver, directory) = (start_receiver().await, tempfile::tempdir().unwrap());
-    let listener = connection::listen().await.unwrap();
+    let listener = listen().await.unwrap();
     let target =
         Arc::new(Target::unregistered(&listener.local_addr().unwrap().to_string()).unwrap());
     let (path, hook) = (directory.path().to_owned(), receiver.webhook_url(0));
@@ -67,7 +68,7 @@ async fn the_relay_delivers_everything_in_its_round() {
         .unwrap();
     let authority = relay.address.to_string();
     let target = Arc::new(
-        Target::registered(&authority, 3, |_| Some(&receiver))
+        Target::register(&authority, 3, |_| Some(&receiver))
             .await
             .unwrap(),
     );

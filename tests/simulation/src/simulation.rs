@@ -15,7 +15,7 @@ use crate::{
 };
 use sealpost_node::{fault::Fault, store::Tx};
 use sealpost_proto::{
-    EnvelopeState, Origin, Timestamp,
+    EnvelopeState, Origin, Timestamp, WebhookUrl,
     wire::{DeliveryBatch, DeliveryResults},
 };
 use sealpost_relay::simulated::SimulatedRelay;
@@ -136,7 +136,10 @@ impl Simulation {
         let mut nodes = Vec::new();
         for number in 0..random.index(3) + 2 {
             let node = Node::new(number, &origin, START, &mut random)?;
-            let webhook = node.has_webhook.then(|| "https://node.example/".to_owned());
+            let webhook = node
+                .has_webhook
+                .then(|| WebhookUrl::parse("https://node.example/"))
+                .transpose()?;
             inner
                 .register(
                     START,

@@ -15,7 +15,7 @@ use sealpost_node::{
     outbox::{self, OutgoingMessage},
     store::{Tx, postings},
 };
-use sealpost_node_core::model::{Direction, InviteId, InviteKind, UserId};
+use sealpost_node_core::model::{ContentType, Direction, InviteId, InviteKind, UserId};
 use sealpost_proto::limits;
 use std::time::Duration;
 
@@ -297,6 +297,7 @@ impl Simulation {
         let outgoing = OutgoingMessage {
             to,
             content: text,
+            content_type: ContentType::Markdown,
             attachments: Vec::new(),
             reply_to: None,
             action_required: false,

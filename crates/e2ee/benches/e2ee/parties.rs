@@ -5,7 +5,7 @@ use rand_chacha::rand_core::SeedableRng as _;
 use sealpost_e2ee::envelope::{EnvelopeDirection, OuterKey, open_envelope, seal_envelope};
 use sealpost_e2ee::keys::{ConnId, ExpPairing, Identity, Incarnation};
 use sealpost_e2ee::plaintext::{Kind, Plaintext};
-use sealpost_e2ee::prekeys::{BaseParameters, PrekeyBase, PrekeySecrets, Scope};
+use sealpost_e2ee::prekeys::{BundleParameters, PrekeyBundle, PrekeySecrets, Scope};
 use sealpost_e2ee::sessions::{InitReason, InitiateArgs, OpenContext, OpenOutcome, Sessions};
 use sealpost_proto::limits::PREKEYS_LIFETIME;
 use sealpost_proto::{MailboxId, MessageId, Timestamp};
@@ -23,7 +23,7 @@ pub(crate) struct Parties {
     b: Rc<Identity>,
     from_a: Sessions,
     to_b: Sessions,
-    base: Vec<u8>,
+    bundle: Vec<u8>,
     secrets: Vec<PrekeySecrets>,
     outer: OuterKey,
     plaintext: Plaintext,
@@ -37,7 +37,7 @@ impl Parties {
             Rc::new(Identity::generate(&mut rng)),
             Rc::new(Identity::generate(&mut rng)),
         );
-        let parameters = BaseParameters {
+        let parameters = BundleParameters {
             scope: Scope::connection(&CONNECTION),
             incarnation: Incarnation::from_bytes([5; 8]),
             epoch: NOW.as_millis(),
@@ -45,10 +45,10 @@ impl Parties {
             now: NOW,
             lifetime: PREKEYS_LIFETIME,
         };
-        let (secrets, base) = PrekeySecrets::generate(&b, &parameters, &mut rng);
+        let (secrets, bundle) = PrekeySecrets::generate(&b, &parameters, &mut rng);
         let outer = OuterKey::for_mailbox(
             &ExpPairing::from_bytes([6; 32]),
-            EnvelopeDirection::AcceptorToInviter,
+            EnvelopeDirection::InviteeToInviter,
         );
         let plaintext = Plaintext {
             kind: Kind::MESSAGE,
@@ -64,7 +64,7 @@ impl Parties {
             b,
             from_a,
             to_b,
-            base,
+            bundle,
             secrets,
             outer,
             plaintext,
@@ -96,13 +96,14 @@ impl Parties {
 
     fn initiate(&mut self) -> Sessions {
         let scope = Scope::connection(&CONNECTION);
-        let base = PrekeyBase::parse_verified(&self.base, self.b.public(), &scope).expect("a base");
+        let bundle =
+            PrekeyBundle::parse_verified(&self.bundle, self.b.public(), &scope).expect("a bundle");
         let mut sessions = Sessions::new();
         let args = InitiateArgs {
             identity: &self.a,
             peer: self.b.public(),
             conn_id: CONNECTION,
-            base: &base,
+            bundle: &bundle,
             reason: InitReason::Rotate,
             incarnation: Incarnation::from_bytes([5; 8]),
             resume: None,
@@ -167,14 +168,14 @@ fn open(
     sessions: &Sessions,
     identity: &Identity,
     peer: &Identity,
-    bases: &[PrekeySecrets],
+    bundles: &[PrekeySecrets],
     inner: &[u8],
 ) -> Sessions {
     let context = OpenContext {
         identity,
         peer: peer.public(),
         conn_id: CONNECTION,
-        bases,
+        bundles,
         now: NOW,
     };
     match sessions.open(&context, inner) {

@@ -3,12 +3,12 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
 
 pub(crate) fn vectors() -> Outcome<Value> {
-    let (acceptor, inviter) = (Party::acceptor(), Party::inviter());
+    let (invitee, inviter) = (Party::invitee(), Party::inviter());
     let valid = [
-        (&acceptor, "Acme"),
+        (&invitee, "Acme"),
         (&inviter, "B"),
         (&inviter, "Bäckerei Größe & Söhne, 本社, filial"),
-        (&acceptor, LONGEST),
+        (&invitee, LONGEST),
     ];
     let valid = valid
         .into_iter()
@@ -17,14 +17,14 @@ pub(crate) fn vectors() -> Outcome<Value> {
     Ok(json!({
         "about": "docs/e2ee.md, Keys and The signed card. Bytes are base64url without padding.",
         "valid": valid,
-        "invalid": invalid(&acceptor)?,
+        "invalid": invalid(&invitee)?,
         "connections": [{
             "fingerprints": [
-                text(acceptor.identity.fingerprint().as_bytes()),
+                text(invitee.identity.fingerprint().as_bytes()),
                 text(inviter.identity.fingerprint().as_bytes())
             ],
             "invite_id": text(INVITE.as_bytes()),
-            "conn_id": text(conn_id(&acceptor, &inviter).as_bytes()),
+            "conn_id": text(conn_id(&invitee, &inviter).as_bytes()),
         }],
     }))
 }

@@ -44,11 +44,11 @@ fn valid() -> Outcome<Vec<Value>> {
     let keys = [
         (
             json!({ "exp_pairing": text(SECRET), "dir": 0 }),
-            OuterKey::for_mailbox(&exp, EnvelopeDirection::AcceptorToInviter),
+            OuterKey::for_mailbox(&exp, EnvelopeDirection::InviteeToInviter),
         ),
         (
             json!({ "exp_pairing": text(SECRET), "dir": 1 }),
-            OuterKey::for_mailbox(&exp, EnvelopeDirection::InviterToAcceptor),
+            OuterKey::for_mailbox(&exp, EnvelopeDirection::InviterToInvitee),
         ),
         (
             json!({ "invite_secret": text(SECRET) }),
@@ -109,7 +109,7 @@ fn invalid() -> Outcome<Vec<Value>> {
     dirty_at_start[204] = 1;
     let other = OuterKey::for_mailbox(
         &ExpPairing::from_bytes(SECRET),
-        EnvelopeDirection::AcceptorToInviter,
+        EnvelopeDirection::InviteeToInviter,
     );
     let cases = [
         ("empty", Vec::new()),

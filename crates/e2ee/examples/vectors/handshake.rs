@@ -39,9 +39,9 @@ struct Request {
 }
 
 fn invite_request() -> Outcome<Request> {
-    let (mut a, b) = (Party::acceptor(), Party::inviter());
-    let (secrets, base) = b.base(Scope::invite(&INVITE), 1)?;
-    let (inner, record) = request(&mut a, &b, &base, &mut rng(10))?;
+    let (mut a, b) = (Party::invitee(), Party::inviter());
+    let (secrets, bundle) = b.bundle(Scope::invite(&INVITE), 1)?;
+    let (inner, record) = request(&mut a, &b, &bundle, &mut rng(10))?;
     Ok(Request {
         a,
         b,
@@ -92,7 +92,7 @@ fn rotation() -> Outcome<Value> {
     let mut random = rng(11);
     let (mut a, b) = paired(&mut random)?;
     let connection = conn_id(&a, &b);
-    let (secrets, base) = b.base(Scope::connection(&connection), 2)?;
+    let (secrets, bundle) = b.bundle(Scope::connection(&connection), 2)?;
     let previous = a.sessions.current_id().ok_or("no session")?;
     let resume = Resume {
         incarnation: Incarnation::from_bytes([0xb0; 8]),
@@ -103,7 +103,7 @@ fn rotation() -> Outcome<Value> {
         identity: &a.identity,
         peer: b.identity.public(),
         conn_id: connection,
-        base: &base,
+        bundle: &bundle,
         reason: InitReason::Rotate,
         incarnation: Incarnation::from_bytes([0xac; 8]),
         resume: Some(&resume),

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use sealpost_e2ee::keys::{ConnId, Identity, Incarnation};
 use sealpost_e2ee::plaintext::{Kind, Plaintext};
-use sealpost_e2ee::prekeys::{BaseParameters, PrekeyBase, PrekeySecrets, Scope};
+use sealpost_e2ee::prekeys::{BundleParameters, PrekeyBundle, PrekeySecrets, Scope};
 use sealpost_e2ee::sessions::{InitReason, InitiateArgs, Sessions, open_pairing};
 use sealpost_proto::limits::PREKEYS_LIFETIME;
 use sealpost_proto::{InviteId, MessageId, Timestamp, b64};
@@ -94,7 +94,7 @@ impl Party {
         }
     }
 
-    fn acceptor() -> Self {
+    fn invitee() -> Self {
         Self::new(1)
     }
 
@@ -106,7 +106,7 @@ impl Party {
         json!({ "ed_seed": text(self.ed_seed), "x_seed": text(self.x_seed) })
     }
 
-    fn base(&self, scope: Scope, seed: u64) -> Outcome<(PrekeySecrets, PrekeyBase)> {
+    fn bundle(&self, scope: Scope, seed: u64) -> Outcome<(PrekeySecrets, PrekeyBundle)> {
         let is_invite = scope == Scope::invite(&INVITE);
         let incarnation = if is_invite {
             Incarnation::NONE
@@ -114,7 +114,7 @@ impl Party {
             Incarnation::from_bytes([0x1c; 8])
         };
         let epoch = NOW.as_millis() + seed;
-        let parameters = BaseParameters {
+        let parameters = BundleParameters {
             scope,
             incarnation,
             epoch,
@@ -122,9 +122,10 @@ impl Party {
             now: NOW,
             lifetime: PREKEYS_LIFETIME,
         };
-        let (secrets, base) = PrekeySecrets::generate(&self.identity, &parameters, &mut rng(seed));
-        let base = PrekeyBase::parse_verified(&base, self.identity.public(), &scope)?;
-        Ok((secrets, base))
+        let (secrets, bundle) =
+            PrekeySecrets::generate(&self.identity, &parameters, &mut rng(seed));
+        let bundle = PrekeyBundle::parse_verified(&bundle, self.identity.public(), &scope)?;
+        Ok((secrets, bundle))
     }
 
     fn plaintext(&mut self, body: &str) -> Plaintext {
@@ -155,7 +156,7 @@ fn conn_id(a: &Party, b: &Party) -> ConnId {
 fn request(
     a: &mut Party,
     b: &Party,
-    base: &PrekeyBase,
+    bundle: &PrekeyBundle,
     rng: &mut ChaCha20Rng,
 ) -> Outcome<(Vec<u8>, Vec<u8>)> {
     let card = a.identity.sign_card("Acme", NOW)?;
@@ -163,7 +164,7 @@ fn request(
         identity: &a.identity,
         peer: b.identity.public(),
         conn_id: conn_id(a, b),
-        base,
+        bundle,
         reason: InitReason::Pairing,
         incarnation: Incarnation::from_bytes([0xac; 8]),
         resume: None,
@@ -176,9 +177,9 @@ fn request(
 
 /// Returns two parties whose pairing is complete.
 fn paired(rng: &mut ChaCha20Rng) -> Outcome<(Party, Party)> {
-    let (mut a, mut b) = (Party::acceptor(), Party::inviter());
-    let (secrets, base) = b.base(Scope::invite(&INVITE), 1)?;
-    let (inner, _) = request(&mut a, &b, &base, rng)?;
+    let (mut a, mut b) = (Party::invitee(), Party::inviter());
+    let (secrets, bundle) = b.bundle(Scope::invite(&INVITE), 1)?;
+    let (inner, _) = request(&mut a, &b, &bundle, rng)?;
     b.sessions = open_pairing(&b.identity, &INVITE, &[secrets], &inner, NOW)?.sessions;
     let (accept, _) = b.seal("accept", rng)?;
     a.sessions = ratchet::open(&a, &b, &accept)?;

@@ -98,7 +98,7 @@ fn contents() -> Vec<Value> {
         ..Link::default()
     }];
     message.reply_to = Some(ID);
-    message.requires_action = true;
+    message.action_required = true;
     message.deliver_by = Some(NOW);
     message.read_by = Some(Timestamp::from_millis(23));
     let edit = Edit {

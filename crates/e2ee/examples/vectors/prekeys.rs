@@ -3,7 +3,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use sealpost_e2ee::envelope::EnvelopeDirection;
 use sealpost_e2ee::keys::{ExpPairing, InviteSecret};
 use sealpost_e2ee::prekeys::{
-    PrekeyBase, PrekeySecrets, Scope, SealedPrekeysKey, open_prekeys, seal_prekeys,
+    PrekeyBundle, PrekeySecrets, Scope, SealedPrekeysKey, open_prekeys, seal_prekeys,
 };
 use sealpost_proto::limits::{PREKEYS_EARLY_MAX, PREKEYS_LIFETIME};
 use sealpost_proto::{MailboxId, Timestamp};
@@ -14,16 +14,16 @@ const MAILBOX: MailboxId = MailboxId::from_bytes([0x3b; 16]);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 pub(crate) fn vectors() -> Outcome<Value> {
-    let (owner, peer) = (Party::inviter(), Party::acceptor());
-    let invite = owner.base(Scope::invite(&INVITE), 1)?;
-    let connection = owner.base(Scope::connection(&conn_id(&owner, &peer)), 2)?;
+    let (owner, peer) = (Party::inviter(), Party::invitee());
+    let invite = owner.bundle(Scope::invite(&INVITE), 1)?;
+    let connection = owner.bundle(Scope::connection(&conn_id(&owner, &peer)), 2)?;
     Ok(json!({
         "about": "docs/e2ee.md, Prekeys and Prekeys at the relay. The secrets are as their owner \
                   stores them. Bytes are base64url without padding.",
         "owner": owner.seeds(),
         "valid": [
-            base(&invite, &json!({ "invite_id": text(INVITE.as_bytes()) })),
-            base(&connection, &json!({ "conn_id": text(conn_id(&owner, &peer).as_bytes()) })),
+            bundle(&invite, &json!({ "invite_id": text(INVITE.as_bytes()) })),
+            bundle(&connection, &json!({ "conn_id": text(conn_id(&owner, &peer).as_bytes()) })),
         ],
         "invalid": invalid(&owner, invite.1.as_bytes()),
         "freshness": freshness(&invite.1),
@@ -31,20 +31,20 @@ pub(crate) fn vectors() -> Outcome<Value> {
     }))
 }
 
-fn base((secrets, base): &(PrekeySecrets, PrekeyBase), scope_of: &Value) -> Value {
+fn bundle((secrets, bundle): &(PrekeySecrets, PrekeyBundle), scope_of: &Value) -> Value {
     json!({
         "scope_of": scope_of,
-        "incarnation": text(base.incarnation().as_bytes()),
-        "epoch": base.base_id().epoch,
-        "spk_id": base.base_id().spk_id,
+        "incarnation": text(bundle.incarnation().as_bytes()),
+        "epoch": bundle.bundle_id().epoch,
+        "spk_id": bundle.bundle_id().spk_id,
         "not_before": NOW.as_millis(),
-        "not_after": base.not_after().as_millis(),
-        "base": text(base.as_bytes()),
+        "not_after": bundle.not_after().as_millis(),
+        "base": text(bundle.as_bytes()),
         "secrets": text(secrets.encode().as_slice()),
     })
 }
 
-/// Cases for a reader that expects the owner's base for the invite.
+/// Cases for a reader that expects the owner's bundle for the invite.
 fn invalid(owner: &Party, good: &[u8]) -> Vec<Value> {
     let record = &good[..good.len() - 64];
     let signed = |record: &[u8]| {
@@ -74,12 +74,12 @@ fn invalid(owner: &Party, good: &[u8]) -> Vec<Value> {
     ];
     cases
         .into_iter()
-        .map(|(name, base)| json!({ "name": name, "base": text(base) }))
+        .map(|(name, bundle)| json!({ "name": name, "base": text(bundle) }))
         .collect()
 }
 
-fn freshness(base: &PrekeyBase) -> Vec<Value> {
-    let (epoch, not_after) = (base.base_id().epoch, NOW.plus(PREKEYS_LIFETIME));
+fn freshness(bundle: &PrekeyBundle) -> Vec<Value> {
+    let (epoch, not_after) = (bundle.bundle_id().epoch, NOW.plus(PREKEYS_LIFETIME));
     let early = NOW.minus(PREKEYS_EARLY_MAX);
     let cases: [(Timestamp, u64, &str); 6] = [
         (NOW, epoch, "fresh"),
@@ -106,7 +106,7 @@ fn relay(owner: &Party, invite: &[u8], connection: &[u8]) -> Outcome<Value> {
     let for_invite = SealedPrekeysKey::for_invite(&InviteSecret::from_bytes(secret));
     let for_mailbox = SealedPrekeysKey::for_mailbox(
         &ExpPairing::from_bytes(exp),
-        EnvelopeDirection::InviterToAcceptor,
+        EnvelopeDirection::InviterToInvitee,
     );
     let sealed_invite = seal_prekeys(&for_invite, &MAILBOX, Some(&card), invite, &mut rng(3))?;
     let sealed_connection = seal_prekeys(&for_mailbox, &MAILBOX, None, connection, &mut rng(4))?;

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 pub(crate) fn context<'a>(
     me: &'a Party,
     peer: &'a Party,
-    bases: &'a [PrekeySecrets],
+    bundles: &'a [PrekeySecrets],
 ) -> OpenContext<'a> {
     OpenContext {
         identity: &me.identity,
         peer: peer.identity.public(),
         conn_id: conn_id(me, peer),
-        bases,
+        bundles,
         now: NOW,
     }
 }
@@ -112,7 +112,7 @@ fn reason_name(reason: RejectReason) -> &'static str {
         RejectReason::KeyEvicted => "key_evicted",
         RejectReason::Consumed { .. } => "consumed",
         RejectReason::BodyInvalid => "body_invalid",
-        RejectReason::BaseNotHeld => "base_not_held",
+        RejectReason::BundleUnknown => "base_not_held",
         RejectReason::HandshakeInvalid => "handshake_invalid",
         RejectReason::OtherIdentity => "other_identity",
         RejectReason::Superseded => "loses_to_other_init",

@@ -27,7 +27,7 @@ pub(super) struct Transcript<'a> {
     pub(super) responder: &'a PeerIdentity,
     pub(super) session_epoch: u64,
     pub(super) ek: &'a [u8; 32],
-    pub(super) base: &'a [u8],
+    pub(super) bundle: &'a [u8],
     pub(super) ct: &'a [u8; CT_BYTES],
 }
 
@@ -105,8 +105,8 @@ impl Transcript<'_> {
             self.responder.fingerprint().as_bytes(),
             &self.session_epoch.to_be_bytes(),
             self.ek,
-            &len_u32(self.base.len()).to_be_bytes(),
-            self.base,
+            &len_u32(self.bundle.len()).to_be_bytes(),
+            self.bundle,
             self.ct,
         ])
     }

@@ -1,6 +1,6 @@
 //! The PQXDH handshake that starts a session (docs/e2ee.md#handshake).
 //!
-//! The symbols are those of the specification: A sends the INIT, B owns the prekey base.
+//! The symbols are those of the specification: A sends the INIT, B owns the prekey bundle.
 
 mod hello;
 mod key_schedule;
@@ -9,7 +9,7 @@ mod prefix;
 use crate::card::SignedCard;
 use crate::keys::{ConnId, Identity, Incarnation, PeerIdentity, SessionId};
 use crate::payload::Resume;
-use crate::prekeys::{PrekeyBase, PrekeySecrets};
+use crate::prekeys::{PrekeyBundle, PrekeySecrets};
 use crate::primitive::{Key, diffie_hellman, generate_secret};
 use crate::record::push_lp;
 pub(crate) use hello::Hello;
@@ -36,15 +36,16 @@ pub struct InitiateArgs<'a> {
     pub peer: &'a PeerIdentity,
     /// The connection that the session belongs to.
     pub conn_id: ConnId,
-    /// The peer's prekey base, verified and fresh.
-    pub base: &'a PrekeyBase,
+    /// The peer's prekey bundle, verified and fresh.
+    pub bundle: &'a PrekeyBundle,
     /// Why the session is started.
     pub reason: InitReason,
     /// This node's incarnation for the connection.
     pub incarnation: Incarnation,
     /// Which of the peer's messages this node has received, if any.
     pub resume: Option<&'a Resume>,
-    /// This node's card: required at pairing, and sent until the peer has receipted a new card.
+    /// This node's card: required at pairing, and sent until the peer has confirmed a new card by a
+    /// receipt.
     pub sealed_card: Option<&'a SignedCard>,
     /// The current time.
     pub now: Timestamp,
@@ -86,19 +87,19 @@ pub(crate) fn start_handshake(
 ) -> Result<InitiatorHandshake, InitiateError> {
     let ephemeral = generate_secret(rng);
     let ek = PublicKey::from(&ephemeral).to_bytes();
-    let (ct, ss) = args.base.pqspk().encapsulate_with_rng(rng);
+    let (ct, ss) = args.bundle.pqspk().encapsulate_with_rng(rng);
     let (ct, ss) = (<[u8; CT_BYTES]>::from(ct), Key(ss.into()));
     let weak = InitiateError::WeakKey;
-    let dh1 = diffie_hellman(args.identity.agreement_key(), args.base.spk()).ok_or(weak)?;
+    let dh1 = diffie_hellman(args.identity.agreement_key(), args.bundle.spk()).ok_or(weak)?;
     let dh2 = diffie_hellman(&ephemeral, args.peer.ik_x()).ok_or(weak)?;
-    let dh3 = diffie_hellman(&ephemeral, args.base.spk()).ok_or(weak)?;
+    let dh3 = diffie_hellman(&ephemeral, args.bundle.spk()).ok_or(weak)?;
     let transcript = Transcript {
         conn_id: &args.conn_id,
         initiator: args.identity.public(),
         responder: args.peer,
         session_epoch,
         ek: &ek,
-        base: args.base.as_bytes(),
+        bundle: args.bundle.as_bytes(),
         ct: &ct,
     };
     let keys = SessionKeys::derive(
@@ -176,7 +177,7 @@ impl<'a> ResponderHandshake<'a> {
             responder: self.identity.public(),
             session_epoch: self.prefix.session_epoch,
             ek: &self.prefix.ek,
-            base: self.secrets.base(),
+            bundle: self.secrets.bundle(),
             ct: self.prefix.ct,
         };
         let secrets = SharedSecrets {

@@ -2,7 +2,7 @@
 
 use super::{CT_BYTES, InitiateArgs};
 use crate::keys::Fingerprint;
-use crate::prekeys::BaseId;
+use crate::prekeys::BundleId;
 use crate::primitive::{Key, TAG_BYTES, ZERO_NONCE, hash, open, seal};
 use crate::record::{ParseRecordError, Reader, len_u32};
 use zeroize::Zeroizing;
@@ -19,7 +19,7 @@ pub(super) fn encode_fixed_prefix(
     ek: &[u8; 32],
     ct: &[u8; CT_BYTES],
 ) -> Vec<u8> {
-    let base = args.base.base_id();
+    let bundle = args.bundle.bundle_id();
     let initiator = if args.sealed_card.is_some() {
         [0; 8]
     } else {
@@ -31,8 +31,8 @@ pub(super) fn encode_fixed_prefix(
     prefix.push(FLAGS);
     prefix.extend_from_slice(ek);
     prefix.extend_from_slice(&session_epoch.to_be_bytes());
-    prefix.extend_from_slice(&base.epoch.to_be_bytes());
-    prefix.extend_from_slice(&base.spk_id.to_be_bytes());
+    prefix.extend_from_slice(&bundle.epoch.to_be_bytes());
+    prefix.extend_from_slice(&bundle.spk_id.to_be_bytes());
     prefix.extend_from_slice(&initiator);
     prefix.extend_from_slice(&args.peer.fingerprint().truncated());
     prefix.extend_from_slice(ct);
@@ -52,7 +52,7 @@ pub(crate) struct InitPrefix<'a> {
     raw: &'a [u8],
     pub(super) ek: [u8; 32],
     pub(super) session_epoch: u64,
-    base: BaseId,
+    bundle: BundleId,
     initiator: [u8; 8],
     responder: [u8; 8],
     pub(super) ct: &'a [u8; CT_BYTES],
@@ -90,7 +90,7 @@ impl<'a> InitPrefix<'a> {
         }
         let ek = reader.array()?;
         let session_epoch = reader.u64()?;
-        let base = BaseId {
+        let bundle = BundleId {
             epoch: reader.u64()?,
             spk_id: reader.u32()?,
         };
@@ -109,7 +109,7 @@ impl<'a> InitPrefix<'a> {
                 raw,
                 ek,
                 session_epoch,
-                base,
+                bundle,
                 initiator,
                 responder,
                 ct,
@@ -129,8 +129,8 @@ impl<'a> InitPrefix<'a> {
         self.session_epoch
     }
 
-    pub(crate) const fn base(&self) -> BaseId {
-        self.base
+    pub(crate) const fn bundle(&self) -> BundleId {
+        self.bundle
     }
 
     /// Whether the prefix names `own` as the responder and `peer` as the initiator. With a sealed

@@ -8,7 +8,7 @@ use sealpost_proto::limits::{
     PARTICIPANTS_PER_EVENT_MAX,
 };
 
-/// Change of a chat. An unknown one is stored and skipped.
+/// Change of a chat. An unknown one is stored and otherwise ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ChatEvent(pub u8);
 

@@ -46,7 +46,7 @@ fn parse_origin(item: &[u8]) -> Result<Origin, PayloadError> {
     }
 }
 
-/// Body of [`crate::plaintext::Kind::CONNECTION_REQUEST`], the acceptor's first message.
+/// Body of [`crate::plaintext::Kind::CONNECTION_REQUEST`], the invitee's first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionRequest {
     /// Where the inviter sends its response.
@@ -82,7 +82,7 @@ impl ConnectionRequest {
 /// Body of [`crate::plaintext::Kind::CONNECTION_ACCEPT`], the inviter's response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionAccept {
-    /// Where the acceptor sends all further messages.
+    /// Where the invitee sends all further messages.
     pub capability: Capability,
 }
 

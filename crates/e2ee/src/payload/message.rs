@@ -14,7 +14,7 @@ use sealpost_proto::{MessageId, Timestamp};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ChatId(pub [u8; 16]);
 
-/// Format of a text. An unknown format is shown as plain text.
+/// Format of a text. A node displays an unknown format as plain text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentType(pub u8);
 
@@ -23,6 +23,8 @@ impl ContentType {
     pub const MARKDOWN: Self = Self(0);
     /// HTML.
     pub const HTML: Self = Self(1);
+    /// The text is not interpreted.
+    pub const PLAIN: Self = Self(2);
 }
 
 /// Author of a message: a person at the sender's side.
@@ -65,10 +67,10 @@ pub struct Message {
     /// The message that this one replies to.
     pub reply_to: Option<MessageId>,
     /// Whether the recipient must act.
-    pub requires_action: bool,
-    /// After this time the message is of no use.
+    pub action_required: bool,
+    /// Time by which the message should be delivered. It is displayed; nothing enforces it.
     pub deliver_by: Option<Timestamp>,
-    /// By this time the message should be read.
+    /// Time by which the message should be read. It is displayed; nothing enforces it.
     pub read_by: Option<Timestamp>,
 }
 
@@ -84,7 +86,7 @@ impl Message {
             attachments: Vec::new(),
             links: Vec::new(),
             reply_to: None,
-            requires_action: false,
+            action_required: false,
             deliver_by: None,
             read_by: None,
         }
@@ -103,7 +105,7 @@ impl Message {
             .items(4, &attachments)
             .items(5, &links)
             .optional_bytes(6, self.reply_to.as_ref().map(|id| &id.as_bytes()[..]))
-            .flag(7, self.requires_action)
+            .flag(7, self.action_required)
             .optional_number(8, self.deliver_by.map(Timestamp::as_millis))
             .optional_number(9, self.read_by.map(Timestamp::as_millis))
             .finish()
@@ -123,7 +125,7 @@ impl Message {
             attachments: map.items(4, FILES_PER_MESSAGE_MAX, parse_descriptor)?,
             links: map.items(5, LINKS_PER_MESSAGE_MAX, Link::parse)?,
             reply_to: map.optional(6, parse_message_id)?,
-            requires_action: map.flag(7)?,
+            action_required: map.flag(7)?,
             deliver_by: map.optional(8, parse_timestamp)?,
             read_by: map.optional(9, parse_timestamp)?,
         })

@@ -1,7 +1,7 @@
 //! The body of each kind of plaintext: CBOR maps with integer keys (docs/e2ee.md#payloads).
 //!
-//! Versions may differ: a reader skips unknown keys and stores the body as received; a node stores,
-//! receipts and skips unknown kinds.
+//! Versions may differ: a reader skips unknown keys and stores the body as received; a node stores
+//! a body of an unknown kind, sends a receipt and otherwise ignores it.
 
 mod cbor;
 mod chat;

@@ -6,7 +6,7 @@ use super::message::{encode_ids, parse_message_id, parse_timestamp};
 use sealpost_proto::limits::RECEIPT_IDS_MAX;
 use sealpost_proto::{MessageId, Timestamp};
 
-/// What a receipt reports. An unknown kind is skipped.
+/// What a receipt reports. An unknown kind is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReceiptKind(pub u8);
 

@@ -102,7 +102,7 @@ fn message_round_trips() {
         Link::default(),
     ];
     message.reply_to = Some(ID);
-    message.requires_action = true;
+    message.action_required = true;
     message.deliver_by = Some(Timestamp::from_millis(1));
     message.read_by = Some(Timestamp::from_millis(2));
     let read = Message::parse(&message.encode()).unwrap();

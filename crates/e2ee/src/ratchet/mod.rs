@@ -23,8 +23,8 @@ pub(crate) type OpenedRecord = Zeroizing<Vec<u8>>;
 /// Error when a record cannot be sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SealError {
-    /// No message of the peer has opened yet, so there is no peer key for a DH step.
-    NothingOpened,
+    /// No message from the peer has been opened yet, so there is no peer key for a DH step.
+    NothingReceived,
     /// The sending chain has used its last message number.
     ChainExhausted,
     /// The peer's ratchet key is of low order.
@@ -110,8 +110,8 @@ impl Ratchet {
         })
     }
 
-    /// Creates B's ratchet. SPK is B's first ratchet key. B can seal once A's first message has
-    /// opened.
+    /// Creates B's ratchet. SPK is B's first ratchet key. B can seal once it has opened
+    /// A's first message.
     pub(crate) fn responder(keys: &SessionKeys, spk: &StaticSecret) -> Self {
         Self {
             root: keys.root.clone(),
@@ -135,7 +135,7 @@ impl Ratchet {
         if self.sending.is_none() {
             self.step_sending(rng)?;
         }
-        let sending = self.sending.as_mut().ok_or(SealError::NothingOpened)?;
+        let sending = self.sending.as_mut().ok_or(SealError::NothingReceived)?;
         let following = sending
             .next
             .checked_add(1)
@@ -153,7 +153,7 @@ impl Ratchet {
 
     /// Performs the sending half of a DH step: a new ratchet key and a new chain.
     fn step_sending(&mut self, rng: &mut (impl CryptoRng + ?Sized)) -> Result<(), SealError> {
-        let remote = self.remote.ok_or(SealError::NothingOpened)?;
+        let remote = self.remote.ok_or(SealError::NothingReceived)?;
         let own = generate_secret(rng);
         let shared = diffie_hellman(&own, &remote).ok_or(SealError::WeakKey)?;
         let (root, chain, next_sending) = derive_root_keys(&self.root, &shared);

@@ -205,7 +205,7 @@ impl Receiver {
         self.chains.is_empty()
     }
 
-    /// Enforces the limits on keys, chains and tombstones. The oldest go first.
+    /// Enforces the limits on keys, chains and tombstones. The oldest are deleted first.
     fn evict(&mut self) {
         let mut stored: usize = self.chains.iter().map(|chain| chain.skipped.len()).sum();
         while stored > SKIPPED_KEYS_STORED_MAX {

@@ -28,7 +28,7 @@ fn deliver(from: &mut Ratchet, to: &mut Ratchet, rng: &mut ChaCha20Rng) {
 #[test]
 fn responder_cannot_seal_before_opening() {
     let (mut a, mut b, mut rng) = pair();
-    assert_eq!(b.seal(&AD, b"x", &mut rng), Err(SealError::NothingOpened));
+    assert_eq!(b.seal(&AD, b"x", &mut rng), Err(SealError::NothingReceived));
     deliver(&mut a, &mut b, &mut rng);
     deliver(&mut b, &mut a, &mut rng);
 }

@@ -3,12 +3,13 @@
 //! | state of the current session | event | next state |
 //! |---|---|---|
 //! | none | [`Sessions::initiate`] | started by this side, unconfirmed: every message carries the prefix |
-//! | none | an INIT of the peer opens | started by the peer, unconfirmed |
-//! | started by this side, unconfirmed | any message of the peer in it opens | confirmed |
-//! | started by the peer, unconfirmed | a message of it without prefix opens | confirmed |
-//! | any | [`Sessions::initiate`], or a winning INIT of the peer | as from none; the previous session becomes old |
+//! | none | an INIT from the peer is opened | started by the peer, unconfirmed |
+//! | started by this side, unconfirmed | a message from the peer is opened in it | confirmed |
+//! | started by the peer, unconfirmed | a message without the prefix is opened in it | confirmed |
+//! | any | [`Sessions::initiate`], or a winning INIT from the peer | as from none; the previous session becomes old |
 //!
-//! An old session receives for 24 hours without DH steps. Then only its id and `H(prefix)` are retained.
+//! An old session opens messages for 24 hours, without DH steps. Then it is retired: only its id
+//! and its `H(prefix)` are retained.
 
 mod encoding;
 mod open;
@@ -45,7 +46,8 @@ const INIT_MARKER: [u8; 8] = [0; 8];
 /// [`Sessions::open`] returns the next state and leaves it unchanged.
 #[derive(Clone, Default)]
 pub struct Sessions {
-    /// The highest session epoch sent, accepted, or seen in any INIT whose outer layer opened.
+    /// The highest session epoch sent, accepted, or seen in any INIT whose outer layer opened and
+    /// whose epoch was not too far ahead.
     last_epoch: u64,
     /// M: the highest session epoch sent or accepted, and that session's id.
     highest_session: HighestSession,
@@ -64,7 +66,7 @@ impl Sessions {
         Self::default()
     }
 
-    /// Starts a session with the peer's base. The current session, if any, becomes old.
+    /// Starts a session with the peer's bundle. The current session, if any, becomes old.
     ///
     /// # Errors
     /// [`InitiateError`]; the state is then unchanged.
@@ -84,7 +86,7 @@ impl Sessions {
         let started = handshake::start_handshake(args, session_epoch, previous, rng)?;
         let keys = started.keys;
         let ratchet =
-            Ratchet::initiator(&keys, args.base.spk(), rng).ok_or(InitiateError::WeakKey)?;
+            Ratchet::initiator(&keys, args.bundle.spk(), rng).ok_or(InitiateError::WeakKey)?;
         let exp = ExpPairing::from_bytes(keys.exp.0);
         let initiated = Initiated {
             session_id: keys.session_id,
@@ -103,7 +105,8 @@ impl Sessions {
 
     /// Seals a plaintext in the current session. Returns the inner bytes for
     /// [`crate::envelope::seal_envelope`]. In a session started by this side, the INIT's prefix
-    /// precedes every message, byte for byte the same, until a message of the peer has opened.
+    /// precedes every message, byte for byte the same, until a message from the peer has been
+    /// opened.
     ///
     /// # Errors
     /// [`SealError`]; the state is then unchanged.
@@ -161,7 +164,8 @@ impl Sessions {
             .is_some_and(|current| matches!(current.stage, Stage::Confirmed))
     }
 
-    /// Whether this side started the current session and no message of the peer has opened in it.
+    /// Whether this side started the current session and has not opened a message from the peer in
+    /// it.
     #[must_use]
     pub fn has_unconfirmed_init(&self) -> bool {
         self.current
@@ -169,7 +173,7 @@ impl Sessions {
             .is_some_and(|current| matches!(current.stage, Stage::Initiated { .. }))
     }
 
-    /// Whether an INIT of the peer with this `H(prefix)` belongs to this connection: current, old
+    /// Whether an INIT from the peer with this `H(prefix)` belongs to this connection: current, old
     /// or retired.
     #[must_use]
     pub fn has_init_prefix(&self, prefix_hash: &[u8; 32]) -> bool {
@@ -188,16 +192,20 @@ pub struct Initiated {
     pub session_id: SessionId,
     /// Epoch of the session.
     pub session_epoch: u64,
-    /// Its EXP, which becomes `EXP_pairing` when the peer answers the connection request.
+    /// EXP of the session. At pairing it becomes `EXP_pairing` when the peer answers the connection
+    /// request; callers do not use that of later sessions.
     pub exp: ExpPairing,
 }
 
 /// Error when a plaintext cannot be sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// There is no session, or nothing of the peer has opened in it yet.
+    /// There is no session.
     #[error("no session")]
     NoSession,
+    /// The peer started the session, and no message from it has been opened in it yet.
+    #[error("no message from the peer has been opened in this session yet")]
+    NothingReceived,
     /// The body exceeds its limit.
     #[error(transparent)]
     BodyTooLarge(#[from] BodyTooLarge),
@@ -217,8 +225,8 @@ pub struct OpenContext<'a> {
     pub peer: &'a PeerIdentity,
     /// The connection that the mailbox belongs to.
     pub conn_id: ConnId,
-    /// The stored secrets of bases of the mailbox's scope.
-    pub bases: &'a [PrekeySecrets],
+    /// The stored secrets of bundles of the mailbox's scope.
+    pub bundles: &'a [PrekeySecrets],
     /// The current time by the node's own clock.
     pub now: Timestamp,
 }
@@ -226,7 +234,7 @@ pub struct OpenContext<'a> {
 impl From<ratchet::SealError> for SealError {
     fn from(error: ratchet::SealError) -> Self {
         match error {
-            ratchet::SealError::NothingOpened => Self::NoSession,
+            ratchet::SealError::NothingReceived => Self::NothingReceived,
             ratchet::SealError::ChainExhausted => Self::ChainExhausted,
             ratchet::SealError::WeakKey => Self::WeakKey,
         }

@@ -1,5 +1,5 @@
 //! Opens messages: finds the session of a message, and decides which INIT wins
-//! (docs/e2ee.md#which-init-wins).
+//! (docs/e2ee.md#which-init-wins; the rows are those of its table).
 
 use super::outcome::{
     Content, Continuity, NewSession, OpenOutcome, OpenedMessage, Pairing, RejectReason,
@@ -61,7 +61,7 @@ impl Rejection {
             | RejectReason::RetiredSession
             | RejectReason::HeaderRefused
             | RejectReason::BodyInvalid
-            | RejectReason::BaseNotHeld
+            | RejectReason::BundleUnknown
             | RejectReason::HandshakeInvalid
             | RejectReason::OtherIdentity
             | RejectReason::Superseded
@@ -133,28 +133,28 @@ impl Sessions {
         context: &OpenContext<'_>,
         inner: &[u8],
     ) -> Result<Decrypted, Rejection> {
-        let (name, rest) = inner
+        let (tag, rest) = inner
             .split_first_chunk()
             .ok_or(Rejection::discard(RejectReason::Malformed))?;
-        if *name == INIT_MARKER {
+        if *tag == INIT_MARKER {
             self.open_init(context, rest)
         } else {
-            self.open_message(*name, rest)
+            self.open_message(*tag, rest)
         }
     }
 
-    fn open_message(&mut self, name: [u8; 8], msg: &[u8]) -> Result<Decrypted, Rejection> {
+    fn open_message(&mut self, tag: [u8; 8], msg: &[u8]) -> Result<Decrypted, Rejection> {
         if self
             .current
             .as_ref()
-            .is_some_and(|current| current.id.truncated() == name)
+            .is_some_and(|current| current.id.truncated() == tag)
         {
             return self.open_current(msg, Prefix::Absent);
         }
-        if let Some(index) = self.old.iter().position(|old| old.id.truncated() == name) {
+        if let Some(index) = self.old.iter().position(|old| old.id.truncated() == tag) {
             return self.open_old(index, msg);
         }
-        if self.retired.ids.iter().any(|id| id.truncated() == name) {
+        if self.retired.ids.iter().any(|id| id.truncated() == tag) {
             return Err(Rejection::in_old(RejectReason::RetiredSession));
         }
         Err(Rejection::new(
@@ -236,7 +236,7 @@ impl Sessions {
         session_epoch > latest.saturating_add(millis(SESSION_EPOCH_AHEAD_MAX))
     }
 
-    /// Opens an INIT in the session that its prefix started, which may be old or retired (rule 1).
+    /// Opens an INIT in the session that its prefix started, unless that is retired (rows 1 and 2).
     /// An INIT with an unknown prefix starts a session.
     fn match_known_init(
         &mut self,
@@ -265,9 +265,9 @@ impl Sessions {
         self.open_new_init(context, prefix, prefix_hash, msg)
     }
 
-    /// Verifies an INIT with an unknown prefix: this node must hold its base (rule 2), and its
-    /// handshake must be valid (rule 3). If it wins against the highest session, it replaces the
-    /// current session (rule 4).
+    /// Verifies an INIT with an unknown prefix: its bundle must be stored here (rows 4 and 5), and
+    /// its handshake must be valid (rows 3 and 6 to 8). If it wins against the highest session, it
+    /// replaces the current session (rows 9 to 12).
     fn open_new_init(
         &mut self,
         context: &OpenContext<'_>,
@@ -282,11 +282,11 @@ impl Sessions {
             return Err(Rejection::discard(RejectReason::HandshakeInvalid));
         }
         let Some(secrets) = context
-            .bases
+            .bundles
             .iter()
-            .find(|secrets| secrets.base_id() == prefix.base())
+            .find(|secrets| secrets.bundle_id() == prefix.bundle())
         else {
-            return Err(self.reject_missing_base(prefix.session_epoch(), prefix_hash));
+            return Err(self.reject_missing_bundle(prefix.session_epoch(), prefix_hash));
         };
         let verified = verify_init(
             prefix,
@@ -315,20 +315,20 @@ impl Sessions {
         self.replace_session(prefix, prefix_hash, secrets, verified, msg, context.now)
     }
 
-    fn reject_missing_base(&mut self, session_epoch: u64, prefix_hash: [u8; 32]) -> Rejection {
+    fn reject_missing_bundle(&mut self, session_epoch: u64, prefix_hash: [u8; 32]) -> Rejection {
         if session_epoch >= self.highest_session.epoch {
-            return Rejection::new(RejectReason::BaseNotHeld, Remedy::InitDesync);
+            return Rejection::new(RejectReason::BundleUnknown, Remedy::InitDesync);
         }
         self.retired.record(None, Some(prefix_hash));
         Rejection {
-            reason: RejectReason::BaseNotHeld,
+            reason: RejectReason::BundleUnknown,
             remedy: Remedy::ResumeDue,
             has_state_change: true,
         }
     }
 
     /// Replaces the current session with the one of a winning INIT, if the INIT's message opens too
-    /// (rule 4).
+    /// (rows 11 and 12).
     fn replace_session(
         &mut self,
         prefix: &InitPrefix<'_>,
@@ -349,7 +349,7 @@ impl Sessions {
             exp: ExpPairing::from_bytes(keys.exp.0),
             reason: hello.reason,
             continuity: self.check_continuity(&keys, &hello),
-            base: prefix.base(),
+            bundle: prefix.bundle(),
             peer_card: card,
             peer_incarnation: hello.incarnation,
             resume: hello.resume,
@@ -390,7 +390,7 @@ impl Sessions {
 }
 
 /// Verifies the handshake of an INIT: `sealed` and `hello` must open, and the card, if present,
-/// must belong to the peer (rule 3).
+/// must belong to the peer (rows 6 to 8).
 fn verify_init(
     prefix: &InitPrefix<'_>,
     identity: &Identity,
@@ -413,14 +413,14 @@ fn verify_init(
 }
 
 /// Opens an INIT from an invite's mailbox, sent by an unknown peer, with the secrets of that
-/// invite's bases.
+/// invite's bundles.
 ///
 /// # Errors
 /// [`RejectReason`]; the caller discards and counts the envelope and sends no response.
 pub fn open_pairing(
     identity: &Identity,
     invite_id: &InviteId,
-    bases: &[PrekeySecrets],
+    bundles: &[PrekeySecrets],
     inner: &[u8],
     now: Timestamp,
 ) -> Result<Pairing, RejectReason> {
@@ -435,10 +435,10 @@ pub fn open_pairing(
     if !prefix.is_addressed_to(identity.fingerprint(), None) {
         return Err(RejectReason::HandshakeInvalid);
     }
-    let secrets = bases
+    let secrets = bundles
         .iter()
-        .find(|secrets| secrets.base_id() == prefix.base())
-        .ok_or(RejectReason::BaseNotHeld)?;
+        .find(|secrets| secrets.bundle_id() == prefix.bundle())
+        .ok_or(RejectReason::BundleUnknown)?;
     let (verified, peer_card, conn_id) =
         verify_pairing_init(&prefix, identity, secrets, invite_id)?;
     let prefix_hash = prefix.hash();

@@ -6,7 +6,7 @@ use crate::handshake::InitReason;
 use crate::keys::{ConnId, ExpPairing, Incarnation, SessionId};
 use crate::payload::Resume;
 use crate::plaintext::Plaintext;
-use crate::prekeys::BaseId;
+use crate::prekeys::BundleId;
 use crate::ratchet;
 
 /// Whether the sender of an INIT proved that it held an earlier session.
@@ -20,21 +20,22 @@ pub enum Continuity {
     NotApplicable,
 }
 
-/// Session that an INIT of the peer started. It is now the current session.
+/// Session that an INIT from the peer started. It is now the current session.
 pub struct NewSession {
     /// Id of the session.
     pub session_id: SessionId,
     /// Epoch of the session.
     pub session_epoch: u64,
-    /// Its EXP, which becomes `EXP_pairing` when this side answers the connection request.
+    /// EXP of the session. At pairing it becomes `EXP_pairing` when this side answers the
+    /// connection request.
     pub exp: ExpPairing,
     /// Why the peer sent the INIT.
     pub reason: InitReason,
     /// Whether the peer proved that it held an earlier session.
     pub continuity: Continuity,
-    /// The base it used. It must be replaced at once; its secrets can be deleted when this session
-    /// or a later one is confirmed.
-    pub base: BaseId,
+    /// Bundle that the INIT used. It must be replaced at once; its secrets can be deleted when this
+    /// session or a later one is confirmed.
+    pub bundle: BundleId,
     /// The peer's card, if the INIT carried one.
     pub peer_card: Option<SignedCard>,
     /// The peer's incarnation for this connection.
@@ -46,7 +47,7 @@ pub struct NewSession {
 /// Content of an opened message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// A plaintext of a known version.
+    /// Plaintext of a known version.
     Plaintext(Plaintext),
     /// An authentic record that is malformed or of an unknown version. The state is committed, the
     /// message counted, and no receipt sent.
@@ -63,7 +64,7 @@ pub struct OpenedMessage {
     pub msg_hash: [u8; 32],
     /// Present if the message came in an INIT that started a session.
     pub new_session: Option<NewSession>,
-    /// Whether this message confirmed the current session. Secrets of bases that it or an earlier
+    /// Whether this message confirmed the current session. Secrets of bundles that it or an earlier
     /// session used can then be deleted.
     pub is_newly_confirmed: bool,
 }
@@ -122,9 +123,9 @@ pub enum RejectReason {
     /// The header opened, but the body does not.
     #[error("body does not open")]
     BodyInvalid,
-    /// This node has no secrets of the base that the INIT uses.
-    #[error("prekeys not held")]
-    BaseNotHeld,
+    /// This node does not store the secrets of the bundle that the INIT uses.
+    #[error("unknown prekeys")]
+    BundleUnknown,
     /// The INIT names other identities, or `sealed` or `hello` does not open.
     #[error("handshake does not open")]
     HandshakeInvalid,

@@ -13,13 +13,13 @@ use sealpost_proto::limits::{
 /// Progress of the current session.
 #[derive(Clone)]
 pub(super) enum Stage {
-    /// This side sent the INIT, and no message of the peer has opened in the session. Every message
-    /// carries the prefix.
+    /// This side sent the INIT and has not opened a message from the peer in the session. Every
+    /// message carries the prefix.
     Initiated {
         /// The INIT's prefix, created once.
         prefix: Vec<u8>,
     },
-    /// The peer sent the INIT, and every message of the peer so far carried the prefix.
+    /// The peer sent the INIT, and every message from the peer so far carried the prefix.
     Responded,
     /// Both sides are known to have the session.
     Confirmed,
@@ -88,7 +88,7 @@ pub(super) struct OldSession {
     pub(super) receiver: Receiver,
 }
 
-/// Ids of sessions, and `H(prefix)` of INITs, in which nothing opens any more.
+/// Ids of sessions, and `H(prefix)` of INITs, in which no message opens any more.
 #[derive(Clone, Default)]
 pub(super) struct RetiredSessions {
     pub(super) ids: Vec<SessionId>,
@@ -116,8 +116,8 @@ pub(super) struct HighestSession {
 }
 
 impl HighestSession {
-    /// Whether a session of the peer wins over this one: its epoch is higher, or equal with a lower
-    /// id.
+    /// Whether a session that the peer starts wins over this one: its epoch is higher, or equal
+    /// with a lower id.
     pub(super) fn yields_to(&self, epoch: u64, id: SessionId) -> bool {
         epoch > self.epoch || (epoch == self.epoch && self.id.is_none_or(|top| id < top))
     }

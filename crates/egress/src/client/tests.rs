@@ -1,11 +1,15 @@
 use super::*;
 use axum::{Router, body::Body, routing};
 use http::StatusCode;
+use rustls::pki_types::PrivateKeyDer;
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     sync::atomic::{AtomicUsize, Ordering},
 };
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpSocket},
+};
 
 /// Much longer than a slow and busy machine needs.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -26,14 +30,7 @@ fn loopback() -> Guard {
 
 /// Resolves every name to these addresses.
 fn resolver(addresses: &'static [IpAddr]) -> Resolve {
-    Arc::new(move |_, port| {
-        Box::pin(async move {
-            Ok(addresses
-                .iter()
-                .map(|address| SocketAddr::new(*address, port))
-                .collect())
-        })
-    })
+    Arc::new(move |_| Box::pin(async move { addresses.to_vec() }))
 }
 
 async fn get(client: &Client, url: &str) -> Result<Response, CallError> {
@@ -207,10 +204,63 @@ async fn failures_are_distinguished() {
         Err(CallError::Tls { .. })
     ));
 
-    let nowhere = Client::with_resolver(Guard::default(), limits(), resolver(&[])).unwrap();
+    let nowhere = Client::with_resolver(Guard::default(), limits(), &[], resolver(&[])).unwrap();
     assert_eq!(
         get(&nowhere, "http://nowhere.example/").await.unwrap_err(),
         CallError::Dns
+    );
+}
+
+/// Serves `204` over TLS on loopback with a certificate for `localhost`, and returns the port and the
+/// certificate.
+async fn serve_tls() -> (u16, CertificateDer<'static>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap().der().clone();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            // A client that refuses the certificate ends the handshake.
+            if let Ok(mut stream) = acceptor.accept(socket).await {
+                let response = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+                let _ = stream.write_all(response).await;
+                let _ = stream.shutdown().await;
+            }
+        }
+    });
+    (port, certificate)
+}
+
+#[tokio::test]
+async fn private_authorities_are_trusted_if_configured() {
+    let (port, certificate) = serve_tls().await;
+    let url = format!("https://localhost:{port}/");
+    let resolve = || resolver(&[IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+    let public = Client::with_resolver(loopback(), limits(), &[], resolve()).unwrap();
+    let refused = get(&public, &url).await.unwrap_err();
+    assert!(
+        matches!(refused, CallError::Certificate { .. }),
+        "{refused:?}"
+    );
+    let private = [certificate];
+    let client = Client::with_resolver(loopback(), limits(), &private, resolve()).unwrap();
+    assert_eq!(get(&client, &url).await.unwrap().status, 204);
+    let other_name = format!("https://other.example:{port}/");
+    let refused = get(&client, &other_name).await.unwrap_err();
+    assert!(
+        matches!(refused, CallError::Certificate { .. }),
+        "{refused:?}"
     );
 }
 

@@ -4,7 +4,7 @@ use super::{Connection, InviteMailbox, OwnMailbox, Phase, Role};
 use minicbor::{Decoder, Encoder, decode, encode};
 use sealpost_e2ee::{
     ConnId, ExpPairing, Incarnation, InviteSecret, PeerIdentity, PrekeySecrets, Sessions,
-    payload::Capability, prekeys::BaseId,
+    payload::Capability, prekeys::BundleId,
 };
 use sealpost_proto::{InviteId, MailboxId, MailboxRef, MessageId, Origin, SendKey, Timestamp};
 use std::convert::Infallible;
@@ -61,11 +61,11 @@ impl Connection {
             None => drop(out.null()?),
         }
         match &self.invite_mailbox {
-            Some(rendezvous) => {
-                write_mailbox(out.array(5)?, &rendezvous.mailbox, &rendezvous.send_key)?;
+            Some(invite) => {
+                write_mailbox(out.array(5)?, &invite.mailbox, &invite.send_key)?;
                 // The maximum means that it never expires.
-                let expires_at = rendezvous.expires_at.map_or(u64::MAX, Timestamp::as_millis);
-                out.bytes(rendezvous.secret.expose())?.u64(expires_at)?;
+                let expires_at = invite.expires_at.map_or(u64::MAX, Timestamp::as_millis);
+                out.bytes(invite.secret.expose())?.u64(expires_at)?;
             }
             None => drop(out.null()?),
         }
@@ -74,16 +74,16 @@ impl Connection {
             None => out.null()?,
         };
         out.bytes(&self.sessions.encode())?;
-        out.array(self.bases.len() as u64)?;
-        for base in &self.bases {
-            out.bytes(&base.encode())?;
+        out.array(self.bundles.len() as u64)?;
+        for bundle in &self.bundles {
+            out.bytes(&bundle.encode())?;
         }
-        out.array(self.used_bases.len() as u64)?;
-        for base in &self.used_bases {
-            write_base_ref(out, *base)?;
+        out.array(self.used_bundles.len() as u64)?;
+        for bundle in &self.used_bundles {
+            write_bundle_ref(out, *bundle)?;
         }
-        write_base_ref(out, self.latest_base)?;
-        out.u64(self.peer_base_epoch)?;
+        write_bundle_ref(out, self.latest_bundle)?;
+        out.u64(self.peer_bundle_epoch)?;
         out.array(2)?
             .bytes(self.incarnation.as_bytes())?
             .u64(self.next_seq)?;
@@ -107,7 +107,7 @@ impl Connection {
             role: if input.bool()? {
                 Role::Inviter
             } else {
-                Role::Acceptor
+                Role::Invitee
             },
             phase: parse_phase(input.u8()?)?,
             invite_id: InviteId::from_bytes(parse_array(&mut input)?),
@@ -115,16 +115,16 @@ impl Connection {
             peer: parse_peer(&mut input)?,
             exp_pairing: ExpPairing::from_bytes(parse_array(&mut input)?),
             own_mailbox: parse_optional(&mut input, parse_own)?,
-            peer_mailbox: parse_optional(&mut input, parse_outbound)?,
-            invite_mailbox: parse_optional(&mut input, parse_rendezvous)?,
+            peer_mailbox: parse_optional(&mut input, parse_capability)?,
+            invite_mailbox: parse_optional(&mut input, parse_invite_mailbox)?,
             accept_id: parse_optional(&mut input, parse_array)?.map(MessageId::from_bytes),
             sessions: Sessions::parse(input.bytes()?).map_err(|_| ParseConnectionError)?,
-            bases: parse_list(&mut input, |input| {
+            bundles: parse_list(&mut input, |input| {
                 PrekeySecrets::parse(input.bytes()?).map_err(|_| ParseConnectionError)
             })?,
-            used_bases: parse_list(&mut input, parse_base_ref)?,
-            latest_base: parse_base_ref(&mut input)?,
-            peer_base_epoch: input.u64()?,
+            used_bundles: parse_list(&mut input, parse_bundle_ref)?,
+            latest_bundle: parse_bundle_ref(&mut input)?,
+            peer_bundle_epoch: input.u64()?,
             incarnation: {
                 expect_tuple(&mut input, 2)?;
                 Incarnation::from_bytes(parse_array(&mut input)?)
@@ -142,8 +142,8 @@ fn write_mailbox(out: &mut Output<'_>, mailbox: &MailboxRef, key: &SendKey) -> W
     Ok(())
 }
 
-fn write_base_ref(out: &mut Output<'_>, base: BaseId) -> WriteResult {
-    out.array(2)?.u64(base.epoch)?.u32(base.spk_id)?;
+fn write_bundle_ref(out: &mut Output<'_>, bundle: BundleId) -> WriteResult {
+    out.array(2)?.u64(bundle.epoch)?.u32(bundle.spk_id)?;
     Ok(())
 }
 
@@ -218,13 +218,13 @@ fn parse_mailbox(input: &mut Decoder<'_>) -> Result<(MailboxRef, SendKey), Parse
     Ok((mailbox, SendKey::from_bytes(parse_array(input)?)))
 }
 
-fn parse_outbound(input: &mut Decoder<'_>) -> Result<Capability, ParseConnectionError> {
+fn parse_capability(input: &mut Decoder<'_>) -> Result<Capability, ParseConnectionError> {
     expect_tuple(input, 3)?;
     let (mailbox, send_key) = parse_mailbox(input)?;
     Ok(Capability { mailbox, send_key })
 }
 
-fn parse_rendezvous(input: &mut Decoder<'_>) -> Result<InviteMailbox, ParseConnectionError> {
+fn parse_invite_mailbox(input: &mut Decoder<'_>) -> Result<InviteMailbox, ParseConnectionError> {
     expect_tuple(input, 5)?;
     let (mailbox, send_key) = parse_mailbox(input)?;
     let secret = InviteSecret::from_bytes(parse_array(input)?);
@@ -239,9 +239,9 @@ fn parse_rendezvous(input: &mut Decoder<'_>) -> Result<InviteMailbox, ParseConne
     })
 }
 
-fn parse_base_ref(input: &mut Decoder<'_>) -> Result<BaseId, ParseConnectionError> {
+fn parse_bundle_ref(input: &mut Decoder<'_>) -> Result<BundleId, ParseConnectionError> {
     expect_tuple(input, 2)?;
-    Ok(BaseId {
+    Ok(BundleId {
         epoch: input.u64()?,
         spk_id: input.u32()?,
     })

@@ -1,4 +1,4 @@
-//! Connection with all its secrets, as one value that is loaded, changed and committed as a whole.
+//! Connection with all its secrets: one value that is loaded, changed and committed as a whole.
 //! The caller must load, change and commit it within one job of the database's single writer.
 //!
 //! | phase | event | next phase |
@@ -9,7 +9,7 @@
 //! | `RequestSent` | `connection.reject` arrives | `Rejected` |
 //! | `RequestReceived` | a person accepts: [`Connection::accept`] | `Accepting` |
 //! | `RequestReceived` | a person rejects: [`Connection::reject`] | `Rejected` |
-//! | `Accepting` | a receipt for the accept or any other message but a request arrives | `Accepted` |
+//! | `Accepting` | a receipt or any message other than a request arrives | `Accepted` |
 //! | any but `Blocked` | a person blocks: [`Connection::block`] | `Blocked` |
 //!
 //! Messages are sent in `Accepted` only. `Blocked` is final, and from `Rejected` only a block is
@@ -33,7 +33,7 @@ use sealpost_e2ee::{
     PeerIdentity, PrekeySecrets, Scope, Sessions,
     payload::Capability,
     prekeys::{
-        BaseId, BaseParameters, PrekeyBase, SealedPrekeysKey, next_epoch, open_prekeys,
+        BundleId, BundleParameters, PrekeyBundle, SealedPrekeysKey, next_epoch, open_prekeys,
         seal_prekeys,
     },
     sessions::{InitReason, InitiateArgs},
@@ -45,8 +45,8 @@ use sealpost_proto::{InviteId, MailboxId, MailboxRef, MessageId, SendKey, Timest
 pub enum Role {
     /// This node created the invite and decides about the request.
     Inviter,
-    /// This node used the invite and sent the request (`acceptor` in docs/e2ee.md).
-    Acceptor,
+    /// This node used the invite and sent the request (`invitee` in docs/e2ee.md).
+    Invitee,
 }
 
 impl Role {
@@ -54,8 +54,8 @@ impl Role {
     #[must_use]
     pub const fn inbound(self) -> EnvelopeDirection {
         match self {
-            Self::Inviter => EnvelopeDirection::AcceptorToInviter,
-            Self::Acceptor => EnvelopeDirection::InviterToAcceptor,
+            Self::Inviter => EnvelopeDirection::InviteeToInviter,
+            Self::Invitee => EnvelopeDirection::InviterToInvitee,
         }
     }
 
@@ -63,8 +63,8 @@ impl Role {
     #[must_use]
     pub const fn outbound(self) -> EnvelopeDirection {
         match self {
-            Self::Inviter => EnvelopeDirection::InviterToAcceptor,
-            Self::Acceptor => EnvelopeDirection::AcceptorToInviter,
+            Self::Inviter => EnvelopeDirection::InviterToInvitee,
+            Self::Invitee => EnvelopeDirection::InviteeToInviter,
         }
     }
 }
@@ -120,14 +120,14 @@ pub struct InviteMailbox {
     pub expires_at: Option<Timestamp>,
 }
 
-/// New prekey base that the caller publishes in our mailbox at the relay. During pairing the
+/// New prekey bundle that the caller publishes in our mailbox at the relay. During pairing the
 /// mailbox must be opened too, before its capability is sent to the peer.
 #[derive(Debug, Clone)]
 pub struct PrekeyPublication {
     /// Mailbox to publish in.
     pub mailbox: OwnMailbox,
-    /// Sealed prekey base to publish.
-    pub sealed_base: [u8; limits::SEALED_PREKEYS_BYTES],
+    /// Sealed prekey bundle to publish.
+    pub sealed_bundle: [u8; limits::SEALED_PREKEYS_BYTES],
 }
 
 /// State and secrets of one connection.
@@ -135,7 +135,7 @@ pub struct PrekeyPublication {
 pub struct Connection {
     /// Which side of the pairing this node is.
     pub role: Role,
-    /// How far the pairing is.
+    /// Phase of the pairing.
     pub phase: Phase,
     /// Invite from which the connection was created.
     pub invite_id: InviteId,
@@ -155,14 +155,14 @@ pub struct Connection {
     pub accept_id: Option<MessageId>,
     /// Ratchet sessions with the peer.
     pub sessions: Sessions,
-    /// Secrets of our prekey bases that an INIT may still use.
-    pub bases: Vec<PrekeySecrets>,
-    /// Bases that an INIT has used; their secrets are deleted once its session is confirmed.
-    pub used_bases: Vec<BaseId>,
-    /// Epoch and number of our latest base.
-    pub latest_base: BaseId,
-    /// Highest epoch of any base of the peer that we used.
-    pub peer_base_epoch: u64,
+    /// Secrets of our prekey bundles that an INIT may still use.
+    pub bundles: Vec<PrekeySecrets>,
+    /// Bundles that an INIT has used; their secrets are deleted once its session is confirmed.
+    pub used_bundles: Vec<BundleId>,
+    /// Epoch and number of our latest bundle.
+    pub latest_bundle: BundleId,
+    /// Highest epoch of any bundle of the peer that we used.
+    pub peer_bundle_epoch: u64,
     /// Incarnation that this node generated for the connection.
     pub incarnation: Incarnation,
     /// Sequence number of the next message that this node seals.
@@ -174,7 +174,7 @@ pub struct Connection {
 /// Error returned by [`Connection::rotate_session`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RotateError {
-    /// The prekeys at the relay are not a base of the peer for this connection, or they are too
+    /// The prekeys at the relay are not a bundle of the peer for this connection, or they are too
     /// old.
     #[error("the peer's prekeys cannot be used")]
     UnusablePrekeys,
@@ -189,8 +189,8 @@ impl Connection {
         OuterKey::for_mailbox(&self.exp_pairing, self.role.inbound())
     }
 
-    /// Generates a new prekey base for our mailbox, stores its secrets and seals it for the relay.
-    /// Returns `None` if we have no mailbox. The caller publishes the result.
+    /// Generates a new prekey bundle for our mailbox, stores its secrets and seals it for the
+    /// relay. Returns `None` if we have no mailbox. The caller publishes the result.
     pub fn renew_prekeys(
         &mut self,
         identity: &Identity,
@@ -198,40 +198,40 @@ impl Connection {
         rng: &mut dyn CryptoRng,
     ) -> Option<PrekeyPublication> {
         let mailbox = self.own_mailbox.clone()?;
-        let parameters = BaseParameters {
+        let parameters = BundleParameters {
             scope: Scope::connection(&self.conn_id),
             incarnation: self.incarnation,
-            epoch: next_epoch(self.latest_base.epoch, now),
-            spk_id: self.latest_base.spk_id.wrapping_add(1),
+            epoch: next_epoch(self.latest_bundle.epoch, now),
+            spk_id: self.latest_bundle.spk_id.wrapping_add(1),
             now,
             lifetime: limits::PREKEYS_LIFETIME,
         };
-        let (secrets, base) = PrekeySecrets::generate(identity, &parameters, rng);
+        let (secrets, bundle) = PrekeySecrets::generate(identity, &parameters, rng);
         let key = SealedPrekeysKey::for_mailbox(&self.exp_pairing, self.role.inbound());
-        let sealed_base = seal_prekeys(&key, &mailbox.id, None, &base, rng).ok()?;
-        self.bases
-            .retain(|base| base.not_after().plus(limits::ENVELOPE_LIFETIME_MAX) > now);
-        self.bases.push(secrets);
-        self.latest_base = BaseId {
+        let sealed_bundle = seal_prekeys(&key, &mailbox.id, None, &bundle, rng).ok()?;
+        self.bundles
+            .retain(|bundle| bundle.not_after().plus(limits::ENVELOPE_LIFETIME_MAX) > now);
+        self.bundles.push(secrets);
+        self.latest_bundle = BundleId {
             epoch: parameters.epoch,
             spk_id: parameters.spk_id,
         };
         Some(PrekeyPublication {
             mailbox,
-            sealed_base,
+            sealed_bundle,
         })
     }
 
-    /// Whether our prekey base has reached [`limits::PREKEYS_ROTATION_INTERVAL`] and the peer may
+    /// Whether our prekey bundle has reached [`limits::PREKEYS_ROTATION_INTERVAL`] and the peer may
     /// still use it, so that it is due for replacement although no INIT used it.
     #[must_use]
-    pub fn is_base_rotation_due(&self, now: Timestamp) -> bool {
+    pub fn is_bundle_rotation_due(&self, now: Timestamp) -> bool {
         let is_in_use = matches!(
             self.phase,
             Phase::RequestSent | Phase::Accepting | Phase::Accepted
         );
         is_in_use
-            && now.since(Timestamp::from_millis(self.latest_base.epoch))
+            && now.since(Timestamp::from_millis(self.latest_bundle.epoch))
                 >= limits::PREKEYS_ROTATION_INTERVAL
     }
 
@@ -244,7 +244,7 @@ impl Connection {
                 .is_rotation_due(now, identity.fingerprint() < self.peer.fingerprint())
     }
 
-    /// Starts a new session with the peer's prekey base from the relay. The next message carries
+    /// Starts a new session with the peer's prekey bundle from the relay. The next message carries
     /// its INIT.
     ///
     /// # Errors
@@ -252,24 +252,25 @@ impl Connection {
     pub fn rotate_session(
         &mut self,
         identity: &Identity,
-        sealed_base: &[u8],
+        sealed_bundle: &[u8],
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Result<(), RotateError> {
-        let outbound = self.peer_mailbox.as_ref().ok_or(RotateError::NotAccepted)?;
+        let peer = self.peer_mailbox.as_ref().ok_or(RotateError::NotAccepted)?;
         let key = SealedPrekeysKey::for_mailbox(&self.exp_pairing, self.role.outbound());
-        let (_, base) = open_prekeys(&key, &outbound.mailbox.id, sealed_base)
+        let (_, bundle) = open_prekeys(&key, &peer.mailbox.id, sealed_bundle)
             .map_err(|_| RotateError::UnusablePrekeys)?;
         let scope = Scope::connection(&self.conn_id);
-        let base = PrekeyBase::parse_verified(&base, &self.peer, &scope)
+        let bundle = PrekeyBundle::parse_verified(&bundle, &self.peer, &scope)
             .map_err(|_| RotateError::UnusablePrekeys)?;
-        base.check_fresh(now, self.peer_base_epoch)
+        bundle
+            .check_fresh(now, self.peer_bundle_epoch)
             .map_err(|_| RotateError::UnusablePrekeys)?;
         let args = InitiateArgs {
             identity,
             peer: &self.peer,
             conn_id: self.conn_id,
-            base: &base,
+            bundle: &bundle,
             reason: InitReason::Rotate,
             incarnation: self.incarnation,
             resume: None,
@@ -279,7 +280,7 @@ impl Connection {
         self.sessions
             .initiate(&args, rng)
             .map_err(|_| RotateError::UnusablePrekeys)?;
-        self.peer_base_epoch = base.base_id().epoch;
+        self.peer_bundle_epoch = bundle.bundle_id().epoch;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Pairing: the acceptor sends a request with an invite, and the inviter accepts or rejects it.
+//! Pairing: the invitee sends a request with an invite, and the inviter accepts or rejects it.
 
 use super::{Connection, InviteMailbox, OwnMailbox, Phase, PrekeyPublication, Role};
 use rand_core::CryptoRng;
@@ -7,7 +7,7 @@ use sealpost_e2ee::{
     invite::{Invite, InviteKind},
     payload::{Capability, ConnectionAccept, ConnectionReject, ConnectionRequest},
     plaintext::Kind,
-    prekeys::{BaseId, PrekeyBase, SealedPrekeysKey, open_prekeys},
+    prekeys::{BundleId, PrekeyBundle, SealedPrekeysKey, open_prekeys},
     sessions::{Content, InitReason, InitiateArgs, Pairing, open_pairing},
 };
 use sealpost_proto::{MailboxId, MailboxRef, MessageId, Origin, SendKey, Timestamp, limits};
@@ -57,9 +57,9 @@ pub enum RequestError {
 pub struct ReceivedRequest {
     /// State of the connection.
     pub connection: Connection,
-    /// Identity card of the acceptor.
+    /// Identity card of the invitee.
     pub peer_card: SignedCard,
-    /// Note of the acceptor.
+    /// Note of the invitee.
     pub note: Option<String>,
     /// Id of the `connection.request`.
     pub message_id: MessageId,
@@ -87,7 +87,7 @@ impl Connection {
         args: &RequestArgs<'_>,
         rng: &mut dyn CryptoRng,
     ) -> Result<SentRequest, RequestError> {
-        let (peer_card, base) = open_invite_prekeys(args)?;
+        let (peer_card, bundle) = open_invite_prekeys(args)?;
         let peer = *peer_card.identity();
         let conn_id = ConnId::derive(
             args.identity.fingerprint(),
@@ -100,7 +100,7 @@ impl Connection {
             identity: args.identity,
             peer: &peer,
             conn_id,
-            base: &base,
+            bundle: &bundle,
             reason: InitReason::Pairing,
             incarnation,
             resume: None,
@@ -112,7 +112,7 @@ impl Connection {
             .map_err(|_| RequestError::Untrusted)?;
         let mailbox = generate_mailbox(rng);
         let mut connection = Self {
-            role: Role::Acceptor,
+            role: Role::Invitee,
             phase: Phase::RequestSent,
             invite_id: args.invite.id(),
             conn_id,
@@ -131,13 +131,13 @@ impl Connection {
             }),
             accept_id: None,
             sessions,
-            bases: Vec::new(),
-            used_bases: Vec::new(),
-            latest_base: BaseId {
+            bundles: Vec::new(),
+            used_bundles: Vec::new(),
+            latest_bundle: BundleId {
                 epoch: 0,
                 spk_id: 0,
             },
-            peer_base_epoch: 0,
+            peer_bundle_epoch: 0,
             incarnation,
             next_seq: 1,
             peer_incarnation: None,
@@ -165,12 +165,12 @@ impl Connection {
     pub fn receive_request(
         identity: &Identity,
         invite: &Invite,
-        bases: &[PrekeySecrets],
+        bundles: &[PrekeySecrets],
         inner: &[u8],
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Option<ReceivedRequest> {
-        let pairing = open_pairing(identity, &invite.id(), bases, inner, now).ok()?;
+        let pairing = open_pairing(identity, &invite.id(), bundles, inner, now).ok()?;
         let Content::Plaintext(plaintext) = &pairing.content else {
             return None;
         };
@@ -203,13 +203,13 @@ impl Connection {
             invite_mailbox: None,
             accept_id: None,
             sessions: pairing.sessions,
-            bases: Vec::new(),
-            used_bases: Vec::new(),
-            latest_base: BaseId {
+            bundles: Vec::new(),
+            used_bundles: Vec::new(),
+            latest_bundle: BundleId {
                 epoch: 0,
                 spk_id: 0,
             },
-            peer_base_epoch: 0,
+            peer_bundle_epoch: 0,
             incarnation: Incarnation::generate(rng),
             next_seq: 1,
             peer_incarnation: Some(pairing.new_session.peer_incarnation),
@@ -267,20 +267,21 @@ impl Connection {
     }
 }
 
-fn open_invite_prekeys(args: &RequestArgs<'_>) -> Result<(SignedCard, PrekeyBase), RequestError> {
+fn open_invite_prekeys(args: &RequestArgs<'_>) -> Result<(SignedCard, PrekeyBundle), RequestError> {
     let key = SealedPrekeysKey::for_invite(args.invite.secret());
-    let (card, base) = open_prekeys(&key, &args.invite.mailbox().id, args.sealed_prekeys)
+    let (card, bundle) = open_prekeys(&key, &args.invite.mailbox().id, args.sealed_prekeys)
         .map_err(|_| RequestError::Untrusted)?;
     let card = card.ok_or(RequestError::Untrusted)?;
     if card.identity().fingerprint() != args.invite.fingerprint() {
         return Err(RequestError::Untrusted);
     }
     let scope = Scope::invite(&args.invite.id());
-    let base = PrekeyBase::parse_verified(&base, card.identity(), &scope)
+    let bundle = PrekeyBundle::parse_verified(&bundle, card.identity(), &scope)
         .map_err(|_| RequestError::Untrusted)?;
-    base.check_fresh(args.now, 0)
+    bundle
+        .check_fresh(args.now, 0)
         .map_err(|_| RequestError::Stale)?;
-    Ok((card, base))
+    Ok((card, bundle))
 }
 
 fn generate_mailbox(rng: &mut dyn CryptoRng) -> OwnMailbox {

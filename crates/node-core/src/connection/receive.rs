@@ -37,7 +37,7 @@ pub struct OpenedEnvelope {
     /// Whether the new session does not prove continuity with the old one. The node reports this to
     /// its users.
     pub is_reset: bool,
-    /// New prekey base to publish, if the peer used our current one.
+    /// New prekey bundle to publish, if the peer used our current one.
     pub publication: Option<PrekeyPublication>,
 }
 
@@ -64,7 +64,7 @@ pub enum Event {
         /// Content of the message.
         message: Message,
     },
-    /// The peer stored, fetched the files of, or read messages of this node.
+    /// The peer stored or read messages of this node, or downloaded their files.
     Receipt(Receipt),
     /// A kind that this version does not support; the node stores it and sends a receipt.
     Unsupported {
@@ -125,7 +125,7 @@ impl Connection {
             identity,
             peer: &self.peer,
             conn_id: self.conn_id,
-            bases: &self.bases,
+            bundles: &self.bundles,
             now,
         };
         match self.sessions.open(&context, inner) {
@@ -160,10 +160,10 @@ impl Connection {
         };
         if let Some(new) = &message.new_session {
             next.peer_incarnation = Some(new.peer_incarnation);
-            next.used_bases.push(new.base);
+            next.used_bundles.push(new.bundle);
         }
         if message.is_newly_confirmed {
-            next.drop_used_bases(message.new_session.as_ref().map(|new| new.base));
+            next.drop_used_bundles(message.new_session.as_ref().map(|new| new.bundle));
         }
         let publication = if has_new_session {
             next.renew_prekeys(identity, now, rng)
@@ -185,18 +185,18 @@ impl Connection {
         }
     }
 
-    /// Deletes the secrets of used bases after a session was confirmed. `current` is the base of a
-    /// session that this message opened, which is not confirmed yet.
-    fn drop_used_bases(&mut self, current: Option<sealpost_e2ee::prekeys::BaseId>) {
+    /// Deletes the secrets of used bundles after a session was confirmed. `current` is the bundle
+    /// of a session that this message opened, which is not confirmed yet.
+    fn drop_used_bundles(&mut self, current: Option<sealpost_e2ee::prekeys::BundleId>) {
         let obsolete: Vec<_> = self
-            .used_bases
+            .used_bundles
             .iter()
             .copied()
             .filter(|used| Some(*used) != current)
             .collect();
-        self.bases
-            .retain(|base| !obsolete.contains(&base.base_id()));
-        self.used_bases.retain(|used| Some(*used) == current);
+        self.bundles
+            .retain(|bundle| !obsolete.contains(&bundle.bundle_id()));
+        self.used_bundles.retain(|used| Some(*used) == current);
     }
 
     /// Applies a plaintext in the current phase. Returns its event, and the message id if a receipt
@@ -237,8 +237,8 @@ impl Connection {
         (Event::Ignored, None)
     }
 
-    /// Handles a plaintext while we wait for the receipt of our accept. Anything but a repeated
-    /// request shows that the peer received the accept.
+    /// Handles a plaintext while we wait for the receipt of our `connection.accept`. Anything but a
+    /// repeated request shows that the peer received it.
     fn apply_while_accepting(&mut self, plaintext: Plaintext) -> Event {
         if plaintext.kind == Kind::CONNECTION_REQUEST {
             return Event::Ignored;

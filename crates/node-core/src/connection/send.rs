@@ -109,22 +109,17 @@ impl Connection {
     }
 
     fn destination(&self) -> Option<(MailboxRef, SendKey, OuterKey, Option<Timestamp>)> {
-        if let Some(outbound) = &self.peer_mailbox {
+        if let Some(peer) = &self.peer_mailbox {
             let key = OuterKey::for_mailbox(&self.exp_pairing, self.role.outbound());
-            return Some((
-                outbound.mailbox.clone(),
-                outbound.send_key.clone(),
-                key,
-                None,
-            ));
+            return Some((peer.mailbox.clone(), peer.send_key.clone(), key, None));
         }
-        let rendezvous = self.invite_mailbox.as_ref()?;
-        let key = OuterKey::for_invite(&rendezvous.secret);
+        let invite = self.invite_mailbox.as_ref()?;
+        let key = OuterKey::for_invite(&invite.secret);
         Some((
-            rendezvous.mailbox.clone(),
-            rendezvous.send_key.clone(),
+            invite.mailbox.clone(),
+            invite.send_key.clone(),
             key,
-            rendezvous.expires_at,
+            invite.expires_at,
         ))
     }
 }

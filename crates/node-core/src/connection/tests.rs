@@ -1,5 +1,5 @@
 use super::*;
-use crate::held_invite::HeldInvite;
+use crate::issued_invite::IssuedInvite;
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng as _};
 use sealpost_e2ee::{
     OuterKey,
@@ -17,7 +17,7 @@ struct World {
     relay: Origin,
     acme: Identity,
     bolt: Identity,
-    base: HeldInvite,
+    issued: IssuedInvite,
     sealed_prekeys: Vec<u8>,
 }
 
@@ -33,23 +33,23 @@ impl World {
         let kind = InviteKind::SingleUse {
             expires: NOW.plus(limits::INVITE_LIFETIME_DEFAULT),
         };
-        let mut base = HeldInvite::new(Invite::generate(
+        let mut issued = IssuedInvite::new(Invite::generate(
             kind,
             mailbox,
             *acme.fingerprint(),
             &mut rng,
         ));
         let card = acme.sign_card("Acme", NOW).unwrap();
-        let sealed = base
-            .generate_base(&acme, &card, limits::INVITE_LIFETIME_DEFAULT, NOW, &mut rng)
+        let sealed = issued
+            .generate_bundle(&acme, &card, limits::INVITE_LIFETIME_DEFAULT, NOW, &mut rng)
             .unwrap();
-        let base = HeldInvite::parse(&base.encode()).unwrap();
+        let issued = IssuedInvite::parse(&issued.encode()).unwrap();
         Self {
             rng,
             relay,
             acme,
             bolt,
-            base,
+            issued,
             sealed_prekeys: sealed.to_vec(),
         }
     }
@@ -60,7 +60,7 @@ impl World {
             identity: &self.bolt,
             card: &card,
             relay: &self.relay,
-            invite: &self.base.invite,
+            invite: &self.issued.invite,
             sealed_prekeys: &self.sealed_prekeys,
             note: Some("hello".to_owned()),
             now: NOW,
@@ -81,12 +81,12 @@ impl World {
     }
 
     fn received(&mut self, envelope: &[u8]) -> Option<ReceivedRequest> {
-        let key = OuterKey::for_invite(self.base.invite.secret());
-        let inner = open_envelope(&key, &self.base.invite.mailbox().id, envelope).unwrap();
+        let key = OuterKey::for_invite(self.issued.invite.secret());
+        let inner = open_envelope(&key, &self.issued.invite.mailbox().id, envelope).unwrap();
         Connection::receive_request(
             &self.acme,
-            &self.base.invite,
-            &self.base.bases,
+            &self.issued.invite,
+            &self.issued.bundles,
             &inner,
             NOW,
             &mut self.rng,
@@ -106,13 +106,13 @@ impl World {
         envelope: &[u8],
     ) -> OpenedEnvelope {
         let Incoming::Opened(opened) = self.receive(at_acme, connection, envelope) else {
-            panic!("it does not open")
+            panic!("the envelope cannot be opened")
         };
         *connection = opened.connection.clone();
         *opened
     }
 
-    /// Both sides accepted, and the accept is confirmed.
+    /// Both sides accepted, and the acceptance is confirmed.
     fn paired(&mut self) -> (Connection, Connection) {
         let requested = self.request();
         let mut bolt = requested.connection;
@@ -175,7 +175,7 @@ fn paired_nodes_exchange_messages() {
     }
     assert_eq!(
         acme.next_seq, 12,
-        "the accept and ten messages are counted, receipts are not"
+        "the acceptance and ten messages are counted, receipts are not"
     );
 }
 
@@ -241,8 +241,8 @@ fn relay_cannot_impersonate_the_inviter() {
     let mallory = Identity::generate(&mut world.rng);
     let card = mallory.sign_card("Acme", NOW).unwrap();
     let forged = world
-        .base
-        .generate_base(
+        .issued
+        .generate_bundle(
             &mallory,
             &card,
             limits::INVITE_LIFETIME_DEFAULT,
@@ -258,7 +258,7 @@ fn relay_cannot_impersonate_the_inviter() {
             identity: &world.bolt,
             card: &card,
             relay: &world.relay,
-            invite: &world.base.invite,
+            invite: &world.issued.invite,
             sealed_prekeys: &sealed_prekeys,
             note: None,
             now: NOW,
@@ -287,13 +287,13 @@ fn repeated_request_reaches_its_connection() {
     let first = world.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
     let second = world.seal(&mut bolt, Kind::CONNECTION_REQUEST, 1, &requested.body);
     let acme = world.received(&first.envelope).unwrap().connection;
-    let key = OuterKey::for_invite(world.base.invite.secret());
-    let inner = open_envelope(&key, &world.base.invite.mailbox().id, &second.envelope).unwrap();
+    let key = OuterKey::for_invite(world.issued.invite.secret());
+    let inner = open_envelope(&key, &world.issued.invite.mailbox().id, &second.envelope).unwrap();
     let prefix = sealpost_e2ee::sessions::prefix_hash(&inner).unwrap();
     assert!(acme.sessions.has_init_prefix(&prefix));
     let Incoming::Opened(opened) = acme.receive_inner(&world.acme, &inner, NOW, &mut world.rng)
     else {
-        panic!("the repetition does not open")
+        panic!("the repetition cannot be opened")
     };
     assert!(matches!(opened.event, Event::Ignored));
     assert_eq!(
@@ -382,7 +382,7 @@ fn rotated_session_proves_continuity() {
         .renew_prekeys(&world.bolt, NOW, &mut world.rng)
         .unwrap();
     let before = acme.sessions.current_id();
-    acme.rotate_session(&world.acme, &published.sealed_base, NOW, &mut world.rng)
+    acme.rotate_session(&world.acme, &published.sealed_bundle, NOW, &mut world.rng)
         .unwrap();
     assert_ne!(acme.sessions.current_id(), before);
     let sealed = world.seal(

@@ -26,7 +26,7 @@ string_enum! {
         Rejected = "rejected",
         /// Closed permanently by this node.
         Blocked = "blocked",
-        /// Paused.
+        /// Suspended. Reserved: this version never sets it.
         Suspended = "suspended",
     }
 }
@@ -36,7 +36,8 @@ string_enum! {
     pub enum HealthState {
         /// Messages are delivered.
         Ok = "ok",
-        /// Messages are waiting, and delivery resumes without intervention.
+        /// Something needs attention or has not been confirmed yet. Messages may wait; none is
+        /// lost.
         Waiting = "waiting",
         /// Messages cannot be delivered until somebody intervenes.
         Broken = "broken",
@@ -98,6 +99,8 @@ string_enum! {
         Markdown = "text/markdown",
         /// HTML.
         Html = "text/html",
+        /// Plain text.
+        Plain = "text/plain",
     }
 }
 
@@ -110,6 +113,8 @@ string_enum! {
         Connected = "connected",
         /// The relay does not respond.
         Unreachable = "unreachable",
+        /// The relay responds, but refuses the requests of this node.
+        Refused = "refused",
     }
 }
 

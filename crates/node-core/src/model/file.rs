@@ -20,7 +20,7 @@ string_enum! {
     pub enum FileStatus {
         /// Sealed on this node's disk, used by no message.
         Staged = "staged",
-        /// On its way to the relay.
+        /// Being uploaded to the relay, or waiting for it.
         Uploading = "uploading",
         /// Complete at the relay.
         Uploaded = "uploaded",
@@ -32,11 +32,11 @@ string_enum! {
         Offered = "offered",
         /// Queued for download.
         Waiting = "waiting",
-        /// On its way from the relay.
+        /// Being downloaded from the relay.
         Downloading = "downloading",
         /// On this node's disk, verified.
         Ready = "ready",
-        /// Given up.
+        /// Failed permanently.
         Failed = "failed",
     }
 }

@@ -155,9 +155,9 @@ impl fmt::Debug for MessageId {
 
 /// Number of a message's database row. Never leaves the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MessageKey(i64);
+pub struct MessageRowId(i64);
 
-impl MessageKey {
+impl MessageRowId {
     /// Wraps the number of a row.
     #[must_use]
     pub const fn from_i64(id: i64) -> Self {

@@ -12,7 +12,7 @@
 //! | [`InviteKey`], [`MessageUuid`] | 16 random bytes | wire: the same at both peers |
 //!
 //! A message has one [`MessageUuid`], and one [`MessageId`] for each chat that shows it. The
-//! database row has a third number, [`MessageKey`], which never leaves the node.
+//! database row has a third number, [`MessageRowId`], which never leaves the node.
 
 mod enums;
 mod file;
@@ -26,7 +26,7 @@ pub use enums::{
 };
 pub use file::FileStatus;
 pub use id::{
-    AttachmentId, ChatId, ConnectionId, FileId, IdKind, InviteId, MessageId, MessageKey,
+    AttachmentId, ChatId, ConnectionId, FileId, IdKind, InviteId, MessageId, MessageRowId,
     ParseIdError, ParticipantId, UserId, generate_id,
 };
 pub use reading::{DisplayPosition, read_up_to};

@@ -6,7 +6,7 @@ pub struct DisplayPosition {
     /// Number in the order of arrival, starting at 1, without gaps.
     pub number: u64,
     /// Sort key of the display order. It equals `number` unless the message arrived late and is
-    /// shown further up.
+    /// shown above earlier messages.
     pub sort: u64,
 }
 
@@ -16,21 +16,21 @@ impl DisplayPosition {
     }
 }
 
-/// Returns the read position after a user whose read position is `position` has read `message`: the number
-/// up to which all messages are read.
+/// Returns the new read position of a user who reads `message` and whose read position is
+/// `position`. All messages with numbers up to the read position are read.
 ///
-/// The position moves as far as possible without passing a message that is shown below `message`.
-/// It is a single number, so a late message that is shown further up can stay unread itself, and
-/// reading it never marks the messages below it as read. `later` are the messages with numbers above `position`,
-/// in any order.
+/// The position advances as far as possible without passing a message that is shown below
+/// `message`. It is a single number, so a late message, which is shown above earlier messages, can
+/// stay unread itself; reading it never marks the messages below it as read. `unread` are the
+/// messages with numbers greater than `position`, in any order.
 #[must_use]
 pub fn read_up_to(
     position: u64,
     message: DisplayPosition,
-    later: impl IntoIterator<Item = DisplayPosition>,
+    unread: impl IntoIterator<Item = DisplayPosition>,
 ) -> u64 {
     let (mut last, mut first_below) = (position, None);
-    for other in later.into_iter().filter(|other| other.number > position) {
+    for other in unread.into_iter().filter(|other| other.number > position) {
         last = last.max(other.number);
         if other.order() > message.order() {
             first_below = Some(first_below.map_or(other.number, |n: u64| n.min(other.number)));
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A chat in which some messages are shown above where they arrived.
+    /// A chat in which some messages are shown above messages that arrived earlier.
     fn chat() -> impl Strategy<Value = Vec<DisplayPosition>> {
         proptest::collection::vec(0_u64..6, 1..30).prop_map(|lateness| {
             let shown = (1..).zip(lateness).map(|(number, late)| DisplayPosition {
@@ -55,7 +55,7 @@ mod tests {
         })
     }
 
-    fn above(chat: &[DisplayPosition], position: u64) -> impl Iterator<Item = DisplayPosition> {
+    fn unread(chat: &[DisplayPosition], position: u64) -> impl Iterator<Item = DisplayPosition> {
         chat.iter()
             .copied()
             .filter(move |other| other.number > position)
@@ -68,14 +68,14 @@ mod tests {
         ) {
             let position = position.min(chat.len() as u64);
             let message = *at.get(&chat);
-            let after = read_up_to(position, message, above(&chat, position));
+            let after = read_up_to(position, message, unread(&chat, position));
             prop_assert!(after >= position && after <= chat.len() as u64);
             for other in &chat {
                 if other.number > position && other.number <= after {
                     prop_assert!(other.order() <= message.order());
                 }
             }
-            // It moves as far as it can: the next one is shown below the message.
+            // It advances as far as it can: the next one is shown below the message.
             if let Some(next) = chat.iter().find(|other| other.number == after + 1) {
                 prop_assert!(next.order() > message.order());
             }
@@ -86,8 +86,8 @@ mod tests {
             chat in chat(), at in any::<prop::sample::Index>(),
         ) {
             let message = *at.get(&chat);
-            let once = read_up_to(0, message, above(&chat, 0));
-            prop_assert_eq!(read_up_to(once, message, above(&chat, once)), once);
+            let once = read_up_to(0, message, unread(&chat, 0));
+            prop_assert_eq!(read_up_to(once, message, unread(&chat, once)), once);
         }
 
         #[test]
@@ -101,10 +101,13 @@ mod tests {
 
     #[test]
     fn late_messages_stay_unread() {
-        // Messages are shown by (sort, number): the third one follows the second.
-        let chat = [(1, 1), (2, 2), (3, 2)].map(|(number, sort)| DisplayPosition { number, sort });
-        let late = DisplayPosition { number: 3, sort: 1 };
-        assert_eq!(read_up_to(1, late, chat), 1);
-        assert_eq!(read_up_to(1, chat[2], chat), 3);
+        // The third message arrived late and is shown between the first and the second.
+        let chat = [(1, 1), (2, 2), (3, 1)].map(|(number, sort)| DisplayPosition { number, sort });
+        assert_eq!(read_up_to(1, chat[2], chat), 1, "the second stays unread");
+        assert_eq!(
+            read_up_to(1, chat[1], chat),
+            3,
+            "nothing is shown below the second"
+        );
     }
 }

@@ -2,8 +2,8 @@
 
 use sealpost_proto::limits::{FILES_RESERVE_BYTES, FILES_RESERVE_PERCENT};
 
-/// Whether the disk has space for `needed_bytes` besides the reserve for the database, which lets
-/// messages pass even if files do not.
+/// Whether the disk has space for `needed_bytes` besides the reserve for the database, so that
+/// messages can be stored even when files cannot.
 #[must_use]
 pub fn has_disk_space(free_bytes: u64, disk_bytes: u64, needed_bytes: u64) -> bool {
     let reserve_bytes =

@@ -2,58 +2,56 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::HashMap;
 
-type Plan = Schedule<char>;
-
 /// Starts all steps that may start now.
-fn next_steps(plan: &mut Plan) -> Vec<(char, Step)> {
-    std::iter::from_fn(|| plan.next_step()).collect()
+fn next_steps(schedule: &mut Schedule<char>) -> Vec<(char, Step)> {
+    std::iter::from_fn(|| schedule.next_step()).collect()
 }
 
-fn moving(files: &[(char, u32)]) -> Plan {
-    let mut plan = Plan::default();
+fn transferring(files: &[(char, u32)]) -> Schedule<char> {
+    let mut schedule = Schedule::<char>::default();
     for (key, parts) in files {
-        plan.add(*key, *parts);
-        assert_eq!(plan.next_step(), Some((*key, Step::Prepare)));
-        plan.prepared(*key, PartSet::default());
+        schedule.add(*key, *parts);
+        assert_eq!(schedule.next_step(), Some((*key, Step::Prepare)));
+        schedule.record_prepared(*key, PartSet::default());
     }
-    plan
+    schedule
 }
 
 #[test]
 fn file_passes_all_steps_in_order() {
-    let mut plan = Plan::default();
-    plan.add('a', 4);
-    assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
-    plan.prepared('a', [1, 40, 70].into_iter().collect());
+    let mut schedule = Schedule::<char>::default();
+    schedule.add('a', 4);
+    assert_eq!(next_steps(&mut schedule), [('a', Step::Prepare)]);
+    schedule.record_prepared('a', [1, 40, 70].into_iter().collect());
     assert_eq!(
-        next_steps(&mut plan),
+        next_steps(&mut schedule),
         [('a', Step::Part(0)), ('a', Step::Part(2))],
         "part 1 is present, 3 is too far ahead"
     );
-    plan.succeeded('a', Step::Part(2));
-    assert_eq!(next_steps(&mut plan), []);
-    plan.succeeded('a', Step::Part(0));
-    assert_eq!(next_steps(&mut plan), [('a', Step::Part(3))]);
-    plan.succeeded('a', Step::Part(3));
-    assert_eq!(next_steps(&mut plan), [('a', Step::Finish)]);
-    plan.succeeded('a', Step::Finish);
-    assert!(!plan.contains('a'));
+    schedule.record_success('a', Step::Part(2));
+    assert_eq!(next_steps(&mut schedule), []);
+    schedule.record_success('a', Step::Part(0));
+    assert_eq!(next_steps(&mut schedule), [('a', Step::Part(3))]);
+    schedule.record_success('a', Step::Part(3));
+    assert_eq!(next_steps(&mut schedule), [('a', Step::Finish)]);
+    schedule.record_success('a', Step::Finish);
+    assert!(!schedule.contains('a'));
 }
 
 #[test]
 fn complete_file_is_only_finished() {
-    let mut plan = Plan::default();
-    plan.add('a', 48);
-    assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
-    plan.prepared('a', PartSet::before(48));
-    assert_eq!(next_steps(&mut plan), [('a', Step::Finish)]);
+    let mut schedule = Schedule::<char>::default();
+    schedule.add('a', 48);
+    assert_eq!(next_steps(&mut schedule), [('a', Step::Prepare)]);
+    schedule.record_prepared('a', PartSet::before(48));
+    assert_eq!(next_steps(&mut schedule), [('a', Step::Finish)]);
 }
 
 #[test]
 fn files_share_the_concurrency_limit() {
-    let mut plan = moving(&[('a', 9), ('b', 9), ('c', 9)]);
+    let mut schedule = transferring(&[('a', 9), ('b', 9), ('c', 9)]);
     assert_eq!(
-        next_steps(&mut plan),
+        next_steps(&mut schedule),
         [
             ('a', Step::Part(0)),
             ('b', Step::Part(0)),
@@ -61,25 +59,25 @@ fn files_share_the_concurrency_limit() {
         ]
     );
     for (key, part) in [('b', 0), ('b', 1), ('a', 0), ('b', 2)] {
-        plan.succeeded(key, Step::Part(part));
+        schedule.record_success(key, Step::Part(part));
         assert_eq!(
-            next_steps(&mut plan),
+            next_steps(&mut schedule),
             [(key, Step::Part(part + 1))],
-            "nobody takes another's place"
+            "each finished step frees a slot for the same file"
         );
     }
-    plan.remove('b');
+    schedule.remove('b');
     assert_eq!(
-        next_steps(&mut plan),
+        next_steps(&mut schedule),
         [('c', Step::Part(1))],
-        "its place goes to the one whose turn was longest ago"
+        "the slot goes to the file that has waited longest"
     );
 }
 
 #[test]
 fn failure_reduces_concurrency_until_successes_restore_it() {
-    let mut plan = moving(&[('a', 30), ('b', 30)]);
-    let running = next_steps(&mut plan);
+    let mut schedule = transferring(&[('a', 30), ('b', 30)]);
+    let running = next_steps(&mut schedule);
     assert_eq!(
         running,
         [
@@ -88,18 +86,21 @@ fn failure_reduces_concurrency_until_successes_restore_it() {
             ('a', Step::Part(1))
         ]
     );
-    assert!(plan.failed('a', Step::Part(0)), "its first failure");
     assert!(
-        plan.contains('a') && next_steps(&mut plan).is_empty(),
-        "what is under way of it may still come"
+        schedule.record_failure('a', Step::Part(0)),
+        "its first failure"
     );
-    assert!(!plan.failed('a', Step::Part(1)) && !plan.contains('a'));
+    assert!(
+        schedule.contains('a') && next_steps(&mut schedule).is_empty(),
+        "its running steps may still end"
+    );
+    assert!(!schedule.record_failure('a', Step::Part(1)) && !schedule.contains('a'));
     let mut counts = Vec::new();
     let mut running = vec![('b', Step::Part(0))];
     for _ in 0..6 {
         let (key, step) = running.remove(0);
-        plan.succeeded(key, step);
-        running.extend(next_steps(&mut plan));
+        schedule.record_success(key, step);
+        running.extend(next_steps(&mut schedule));
         counts.push(running.len());
     }
     assert_eq!(counts, [2, 2, 3, 3, 3, 3]);
@@ -107,86 +108,89 @@ fn failure_reduces_concurrency_until_successes_restore_it() {
 
 #[test]
 fn late_results_are_ignored() {
-    let mut plan = moving(&[('a', 3)]);
-    assert_eq!(next_steps(&mut plan).len(), 3);
-    plan.remove('a');
-    plan.succeeded('a', Step::Part(0));
-    assert!(!plan.failed('a', Step::Part(1)));
-    plan.add('b', 3);
-    assert_eq!(next_steps(&mut plan), [('b', Step::Prepare)]);
-    plan.succeeded('b', Step::Part(0));
-    plan.succeeded('b', Step::Finish);
+    let mut schedule = transferring(&[('a', 3)]);
+    assert_eq!(next_steps(&mut schedule).len(), 3);
+    schedule.remove('a');
+    schedule.record_success('a', Step::Part(0));
+    assert!(!schedule.record_failure('a', Step::Part(1)));
+    schedule.add('b', 3);
+    assert_eq!(next_steps(&mut schedule), [('b', Step::Prepare)]);
+    schedule.record_success('b', Step::Part(0));
+    schedule.record_success('b', Step::Finish);
     assert!(
-        next_steps(&mut plan).is_empty(),
-        "only what is under way can end"
+        next_steps(&mut schedule).is_empty(),
+        "only running steps can end"
     );
 }
 
 #[test]
-fn early_file_moves_available_parts() {
-    let mut plan = Plan::default();
-    plan.add_early('a', 3);
-    assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
-    plan.prepared('a', PartSet::default());
-    assert_eq!(next_steps(&mut plan), []);
-    plan.set_available('a', 2);
+fn early_file_transfers_available_parts() {
+    let mut schedule = Schedule::<char>::default();
+    schedule.add_early('a', 3);
+    assert_eq!(next_steps(&mut schedule), [('a', Step::Prepare)]);
+    schedule.record_prepared('a', PartSet::default());
+    assert_eq!(next_steps(&mut schedule), []);
+    schedule.set_available('a', 2);
     assert_eq!(
-        next_steps(&mut plan),
+        next_steps(&mut schedule),
         [('a', Step::Part(0)), ('a', Step::Part(1))]
     );
-    plan.set_available('a', 9);
-    assert_eq!(next_steps(&mut plan), [('a', Step::Part(2))]);
+    schedule.set_available('a', 9);
+    assert_eq!(next_steps(&mut schedule), [('a', Step::Part(2))]);
     for part in [1, 0, 2] {
-        assert!(plan.contains('a'));
-        plan.succeeded('a', Step::Part(part));
+        assert!(schedule.contains('a'));
+        schedule.record_success('a', Step::Part(part));
     }
-    assert!(!plan.contains('a'), "it is gone without an end");
+    assert!(
+        !schedule.contains('a'),
+        "it is removed without a finish step"
+    );
 }
 
 #[test]
 fn promoted_file_is_finished() {
-    let mut plan = Plan::default();
-    plan.add_early('a', 2);
-    assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
-    plan.set_available('a', 1);
-    plan.prepared('a', PartSet::default());
-    assert_eq!(next_steps(&mut plan), [('a', Step::Part(0))]);
-    plan.succeeded('a', Step::Part(0));
-    assert_eq!(plan.prioritize('a'), Some(PartSet::before(1)));
+    let mut schedule = Schedule::<char>::default();
+    schedule.add_early('a', 2);
+    assert_eq!(next_steps(&mut schedule), [('a', Step::Prepare)]);
+    schedule.set_available('a', 1);
+    schedule.record_prepared('a', PartSet::default());
+    assert_eq!(next_steps(&mut schedule), [('a', Step::Part(0))]);
+    schedule.record_success('a', Step::Part(0));
+    assert_eq!(schedule.promote('a'), Some(PartSet::before(1)));
     assert_eq!(
-        next_steps(&mut plan),
+        next_steps(&mut schedule),
         [('a', Step::Part(1))],
-        "all of it is available"
+        "all parts are available"
     );
-    plan.succeeded('a', Step::Part(1));
-    assert_eq!(next_steps(&mut plan), [('a', Step::Finish)]);
+    schedule.record_success('a', Step::Part(1));
+    assert_eq!(next_steps(&mut schedule), [('a', Step::Finish)]);
 }
 
 #[test]
 fn draining_file_is_not_promoted() {
-    let mut plan = Plan::default();
-    plan.add_early('a', 9);
-    assert_eq!(next_steps(&mut plan), [('a', Step::Prepare)]);
-    plan.set_available('a', 9);
-    plan.prepared('a', PartSet::default());
-    assert_eq!(next_steps(&mut plan).len(), 3);
-    plan.drain('a');
+    let mut schedule = Schedule::<char>::default();
+    schedule.add_early('a', 9);
+    assert_eq!(next_steps(&mut schedule), [('a', Step::Prepare)]);
+    schedule.set_available('a', 9);
+    schedule.record_prepared('a', PartSet::default());
+    assert_eq!(next_steps(&mut schedule).len(), 3);
+    schedule.drain('a');
     assert_eq!(
-        (plan.prioritize('a'), next_steps(&mut plan).len()),
+        (schedule.promote('a'), next_steps(&mut schedule).len()),
         (None, 0)
     );
     for part in 0..3 {
-        assert!(plan.contains('a'), "part {part} is under way");
-        plan.succeeded('a', Step::Part(part));
+        assert!(schedule.contains('a'), "part {part} is in flight");
+        schedule.record_success('a', Step::Part(part));
     }
-    assert!(!plan.contains('a'));
-    plan.drain('a');
+    assert!(!schedule.contains('a'));
+    schedule.drain('a');
 }
 
 #[derive(Debug, Clone)]
 enum Event {
     Add(u32, u64),
-    Ends(usize, bool),
+    End(usize, bool),
     Remove(usize),
 }
 
@@ -196,9 +200,9 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
             parts,
             present
         )),
-        20 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(which, well)| Event::Ends(
+        20 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(which, succeeds)| Event::End(
             which,
-            well
+            succeeds
         )),
         1 => any::<usize>().prop_map(Event::Remove),
     ];
@@ -219,50 +223,50 @@ proptest! {
         prop_assert_eq!(set.first_missing(), (0..).find(|part| !parts.contains(part)).unwrap());
     }
 
-    /// Whatever comes: never too many at a time, no part twice, none that is present, none too far
-    /// ahead; and whatever has a place and no failure comes to its end.
+    /// Steps are limited in number, and no part is started twice, again when it is present, or too
+    /// far ahead. Every file that is neither removed nor failed is finished.
     #[test]
     fn random_events_preserve_invariants(events in events()) {
-        let mut plan = Schedule::<u32>::default();
+        let mut schedule = Schedule::<u32>::default();
         let mut running: Vec<(u32, Step)> = Vec::new();
         let mut present: HashMap<u32, (u32, PartSet)> = HashMap::new();
-        let mut begin: HashMap<u32, (u32, PartSet)> = HashMap::new();
+        let mut initial: HashMap<u32, (u32, PartSet)> = HashMap::new();
         let mut keys = 0;
-        let drain = std::iter::repeat_n(Event::Ends(0, true), 5_000);
+        let drain = std::iter::repeat_n(Event::End(0, true), 5_000);
         for event in events.into_iter().chain(drain) {
             match event {
                 Event::Add(parts, present) => {
-                    plan.add(keys, parts);
-                    begin.insert(keys, (parts, PartSet(present).within(parts)));
+                    schedule.add(keys, parts);
+                    initial.insert(keys, (parts, PartSet(present).within(parts)));
                     keys += 1;
                 }
                 Event::Remove(which) if keys > 0 => {
                     let key = u32::try_from(which % keys as usize).unwrap();
-                    plan.remove(key);
+                    schedule.remove(key);
                     running.retain(|(other, _)| *other != key);
                 }
-                Event::Ends(which, well) if !running.is_empty() => {
+                Event::End(which, succeeds) if !running.is_empty() => {
                     let (key, step) = running.remove(which % running.len());
                     match step {
-                        _ if !well => drop(plan.failed(key, step)),
+                        _ if !succeeds => drop(schedule.record_failure(key, step)),
                         Step::Prepare => {
-                            present.insert(key, begin[&key]);
-                            plan.prepared(key, begin[&key].1);
+                            present.insert(key, initial[&key]);
+                            schedule.record_prepared(key, initial[&key].1);
                         }
                         Step::Part(part) => {
                             present.get_mut(&key).unwrap().1.add(part);
-                            plan.succeeded(key, step);
+                            schedule.record_success(key, step);
                         }
                         Step::Finish => {
-                            plan.succeeded(key, step);
-                            prop_assert!(!plan.contains(key));
+                            schedule.record_success(key, step);
+                            prop_assert!(!schedule.contains(key));
                         }
                     }
                 }
-                Event::Ends(..) | Event::Remove(_) => {}
+                Event::End(..) | Event::Remove(_) => {}
             }
-            while let Some((key, step)) = plan.next_step() {
-                prop_assert!(!running.contains(&(key, step)), "twice at a time");
+            while let Some((key, step)) = schedule.next_step() {
+                prop_assert!(!running.contains(&(key, step)), "the step is already running");
                 match step {
                     Step::Prepare => {}
                     Step::Part(part) => {
@@ -276,6 +280,6 @@ proptest! {
             }
             prop_assert!(running.len() <= PARTS_IN_FLIGHT_MAX as usize);
         }
-        prop_assert!((0..keys).all(|key| !plan.contains(key)), "all have come to their end");
+        prop_assert!((0..keys).all(|key| !schedule.contains(key)), "all files have been removed");
     }
 }

@@ -4,10 +4,18 @@ use super::{Effect, Lane, PoisonSearch, Selection, State, idle_state};
 use crate::classify::Class;
 use sealpost_proto::{
     DeliveryId, Timestamp, backoff,
-    limits::{ENVELOPE_FAILURES_MAX, REFUSED_CALLS_MAX, SET_ASIDE_RETRY_INTERVAL},
+    batch_size::transfer_time,
+    limits::{
+        ENVELOPE_FAILURES_MAX, REFUSAL_PERIOD_MIN, REFUSED_CALLS_MAX, SET_ASIDE_RETRY_INTERVAL,
+        WEBHOOK_NODE_PULL_INTERVAL,
+    },
     wire::WebhookState,
 };
 use std::time::Duration;
+
+/// A slow lane is no longer slow when an item arrives this many times faster than over the slowest
+/// supported line.
+const FAST_LINE_FACTOR: u32 = 4;
 
 /// Finished call of the webhook.
 pub(super) struct FinishedCall {
@@ -15,6 +23,8 @@ pub(super) struct FinishedCall {
     pub(super) selection: Selection,
     pub(super) first: DeliveryId,
     pub(super) items: usize,
+    pub(super) bytes: usize,
+    pub(super) elapsed: Duration,
     pub(super) random: u64,
 }
 
@@ -27,16 +37,31 @@ impl FinishedCall {
     ) -> Vec<Effect> {
         match class {
             Class::Succeeded => self.apply_success(lane, retry_after),
-            Class::Unreachable => self.apply_unreachable(lane),
-            Class::EndpointError => self.apply_endpoint_error(lane),
+            Class::Unreachable => self.apply_outage(lane),
+            Class::TimedOut => {
+                self.adapt_to_timeout(lane);
+                self.apply_outage(lane)
+            }
+            Class::Unavailable => {
+                self.adapt_to_failed_batch(lane);
+                self.apply_outage(lane)
+            }
+            Class::EndpointError => {
+                self.adapt_to_failed_batch(lane);
+                self.apply_endpoint_error(lane)
+            }
+            Class::TooLarge => self.apply_too_large(lane),
             Class::RetryAfter(wait) => self.apply_retry_after(lane, wait),
             Class::Refused => self.apply_refusal(lane),
-            Class::Gone => turn_off(lane),
+            Class::Gone => self.turn_off(lane),
         }
     }
 
     fn apply_success(&self, lane: &mut Lane, retry_after: Option<Duration>) -> Vec<Effect> {
         lane.clear_failures();
+        lane.batch_size
+            .record_success(self.now, self.bytes, self.elapsed);
+        lane.is_slow &= self.elapsed > transfer_time(self.bytes) / FAST_LINE_FACTOR;
         lane.state = idle_state(self.now, retry_after);
         match retry_after {
             Some(wait) if self.selection == Selection::SetAside => {
@@ -46,7 +71,7 @@ impl FinishedCall {
                 }]
             }
             Some(wait) => vec![Effect::Retry {
-                next_attempt_at: Some(self.now.plus(wait)),
+                next_attempt_at: self.now.plus(wait),
             }],
             None => {
                 lane.poison_search = match (self.selection, lane.poison_search) {
@@ -64,7 +89,7 @@ impl FinishedCall {
         }
     }
 
-    fn apply_unreachable(&self, lane: &mut Lane) -> Vec<Effect> {
+    fn apply_outage(&self, lane: &mut Lane) -> Vec<Effect> {
         restart_comparison(lane);
         let retry = self.back_off(lane);
         if self.selection == Selection::SetAside {
@@ -75,23 +100,75 @@ impl FinishedCall {
         retry
     }
 
+    /// A call that the slowest supported line could have carried in time was not too large.
+    fn adapt_to_timeout(&self, lane: &mut Lane) {
+        if transfer_time(self.bytes) <= self.elapsed {
+            return;
+        }
+        if self.items > 1 {
+            lane.batch_size.halve(self.bytes);
+        } else {
+            lane.is_slow = true;
+        }
+    }
+
+    /// Many proxies report a call that is too large with another status than 413, or cut the
+    /// connection. A probe is small, and a single item cannot be divided.
+    const fn adapt_to_failed_batch(&self, lane: &mut Lane) {
+        if matches!(self.selection, Selection::Batch) && self.items > 1 {
+            lane.batch_size.limit(self.now, self.bytes);
+        }
+    }
+
+    /// A smaller batch follows at once: the endpoint is available. A single item is set aside.
+    fn apply_too_large(&self, lane: &mut Lane) -> Vec<Effect> {
+        if self.items > 1 {
+            lane.batch_size.limit(self.now, self.bytes);
+            lane.state = State::Ready;
+            return Vec::new();
+        }
+        let set_aside = Effect::SetAside {
+            until: self.now.plus(SET_ASIDE_RETRY_INTERVAL),
+        };
+        if self.selection == Selection::SetAside {
+            lane.state = State::Ready;
+            return vec![set_aside];
+        }
+        if self.selection == Selection::Head {
+            lane.poison_search = PoisonSearch::Idle;
+        }
+        if self.count_refusal(lane) {
+            return self.turn_off(lane);
+        }
+        // An endpoint that refuses everything must not be called once for each item without delay.
+        let _ = self.back_off(lane);
+        vec![set_aside]
+    }
+
     fn apply_retry_after(&self, lane: &mut Lane, wait: Duration) -> Vec<Effect> {
         restart_comparison(lane);
         let until = self.now.plus(wait);
         lane.state = State::RetryAfter { until };
         vec![Effect::Retry {
-            next_attempt_at: Some(until),
+            next_attempt_at: until,
         }]
     }
 
     fn apply_refusal(&self, lane: &mut Lane) -> Vec<Effect> {
-        if self.selection != Selection::SetAside {
-            lane.refusals += 1;
-            if lane.refusals >= REFUSED_CALLS_MAX {
-                return turn_off(lane);
-            }
+        if self.selection != Selection::SetAside && self.count_refusal(lane) {
+            return self.turn_off(lane);
         }
+        self.adapt_to_failed_batch(lane);
         self.apply_endpoint_error(lane)
+    }
+
+    /// Counts a refusal and returns whether it turns the webhook off.
+    fn count_refusal(&self, lane: &mut Lane) -> bool {
+        lane.refusals = lane.refusals.saturating_add(1);
+        // A time in the future was recorded before the clock was set back.
+        let since = lane.refused_since.filter(|since| *since <= self.now);
+        let since = *lane.refused_since.insert(since.unwrap_or(self.now));
+        lane.refusals >= REFUSED_CALLS_MAX && self.now >= since.plus(REFUSAL_PERIOD_MIN)
     }
 
     fn apply_endpoint_error(&self, lane: &mut Lane) -> Vec<Effect> {
@@ -164,8 +241,25 @@ impl FinishedCall {
             until,
         };
         vec![Effect::Retry {
-            next_attempt_at: Some(until),
+            next_attempt_at: until,
         }]
+    }
+
+    /// Turns the webhook off. The next attempt is then the next pull of the node.
+    fn turn_off(&self, lane: &mut Lane) -> Vec<Effect> {
+        lane.state = State::Ready;
+        lane.poison_search = PoisonSearch::Idle;
+        lane.clear_failures();
+        let retry = Effect::Retry {
+            next_attempt_at: self.now.plus(WEBHOOK_NODE_PULL_INTERVAL),
+        };
+        match lane.webhook {
+            WebhookState::Active => {
+                lane.webhook = WebhookState::Off;
+                vec![Effect::TurnedOff, retry]
+            }
+            WebhookState::None | WebhookState::Unverified | WebhookState::Off => vec![retry],
+        }
     }
 }
 
@@ -174,27 +268,5 @@ impl FinishedCall {
 const fn restart_comparison(lane: &mut Lane) {
     if let PoisonSearch::LastAttempt { item } = lane.poison_search {
         lane.poison_search = PoisonSearch::Comparison { item };
-    }
-}
-
-fn turn_off(lane: &mut Lane) -> Vec<Effect> {
-    lane.state = State::Ready;
-    lane.poison_search = PoisonSearch::Idle;
-    lane.clear_failures();
-    match lane.webhook {
-        WebhookState::Active => {
-            lane.webhook = WebhookState::Off;
-            vec![
-                Effect::TurnedOff,
-                Effect::Retry {
-                    next_attempt_at: None,
-                },
-            ]
-        }
-        WebhookState::None | WebhookState::Unverified | WebhookState::Off => {
-            vec![Effect::Retry {
-                next_attempt_at: None,
-            }]
-        }
     }
 }

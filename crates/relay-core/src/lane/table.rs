@@ -1,6 +1,10 @@
 //! Tests that read the tables in the module documentation and check every cell.
 
 use super::*;
+use sealpost_proto::{
+    batch_size::transfer_time,
+    limits::{QUICK_BATCH_TIME, REFUSAL_PERIOD_MIN},
+};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -125,6 +129,8 @@ fn finished(class: Class, retry_after: Option<Duration>) -> Event {
         class,
         first: FIRST,
         items: 3,
+        bytes: 6_144,
+        elapsed: MINUTE,
         retry_after,
     }
 }
@@ -134,8 +140,13 @@ fn end(name: &str) -> Event {
         "succeeded" => finished(Class::Succeeded, None),
         "deferred" => finished(Class::Succeeded, Some(MINUTE)),
         "unreachable" => finished(Class::Unreachable, None),
+        "timed out" => finished(Class::TimedOut, None),
+        "unavailable" => finished(Class::Unavailable, None),
         "endpoint error" => finished(Class::EndpointError, None),
-        "refused" | "tenth refusal" => finished(Class::Refused, None),
+        "too large" => finished(Class::TooLarge, None),
+        "refused" | "tenth refusal within an hour" | "tenth refusal after an hour" => {
+            finished(Class::Refused, None)
+        }
         "retry after" => finished(Class::RetryAfter(MINUTE), None),
         "gone" => finished(Class::Gone, None),
         other => panic!("no call ends as {other:?}"),
@@ -144,7 +155,7 @@ fn end(name: &str) -> Event {
 
 fn event(name: &str) -> Event {
     match name {
-        "pull" => Event::Pull,
+        "pull" => Event::Pull { lease: MINUTE },
         "call" => Event::Call(WAITING),
         "acknowledged" => Event::Acknowledged {
             fence: FENCE,
@@ -169,7 +180,7 @@ fn event(name: &str) -> Event {
 #[test]
 fn states_follow_the_table() {
     let table = table("state");
-    assert_eq!((table.columns.len(), table.rows.len()), (16, 10));
+    assert_eq!((table.columns.len(), table.rows.len()), (19, 10));
     for (row, cells) in &table.rows {
         for (column, cell) in table.columns.iter().zip(cells) {
             let before = lane(state(row));
@@ -195,6 +206,8 @@ fn stale_fence_has_no_effect() {
                     class,
                     first,
                     items,
+                    bytes,
+                    elapsed,
                     retry_after,
                     ..
                 } => Event::Finished {
@@ -202,6 +215,8 @@ fn stale_fence_has_no_effect() {
                     class,
                     first,
                     items,
+                    bytes,
+                    elapsed,
                     retry_after,
                 },
                 Event::Acknowledged { retry_after, .. } => Event::Acknowledged {
@@ -252,15 +267,20 @@ fn webhook(name: &str) -> WebhookState {
 #[test]
 fn webhook_states_follow_the_table() {
     let table = table("webhook");
-    assert_eq!((table.columns.len(), table.rows.len()), (6, 4));
+    assert_eq!((table.columns.len(), table.rows.len()), (7, 4));
     for (row, cells) in &table.rows {
         for (column, cell) in table.columns.iter().zip(cells) {
-            let called = matches!(*column, "gone" | "tenth refusal");
-            let refusals = if *column == "tenth refusal" { 9 } else { 0 };
-            let state = state(if called { "called" } else { "ready" });
+            let (refusals, period) = match *column {
+                "tenth refusal within an hour" => (9, REFUSAL_PERIOD_MIN - MINUTE),
+                "tenth refusal after an hour" => (9, REFUSAL_PERIOD_MIN),
+                _ => (0, Duration::ZERO),
+            };
+            let is_called = refusals > 0 || *column == "gone";
+            let state = state(if is_called { "called" } else { "ready" });
             let mut lane = Lane {
                 webhook: webhook(row),
                 refusals,
+                refused_since: (refusals > 0).then(|| NOW.minus(period)),
                 ..lane(state)
             };
             let effects = lane.step(NOW, event(column), 0);
@@ -338,6 +358,8 @@ fn attempt(lane: &mut Lane, waiting: QueueSnapshot, end: Event) -> (Selection, V
     let Event::Finished {
         class,
         first,
+        bytes,
+        elapsed,
         retry_after,
         ..
     } = end
@@ -358,6 +380,8 @@ fn attempt(lane: &mut Lane, waiting: QueueSnapshot, end: Event) -> (Selection, V
                 class,
                 first,
                 items,
+                bytes,
+                elapsed,
                 retry_after,
             },
             0,
@@ -368,7 +392,7 @@ fn attempt(lane: &mut Lane, waiting: QueueSnapshot, end: Event) -> (Selection, V
 #[test]
 fn poison_search_follows_the_table() {
     let table = table("search");
-    assert_eq!((table.columns.len(), table.rows.len()), (7, 9));
+    assert_eq!((table.columns.len(), table.rows.len()), (10, 9));
     for (row, cells) in &table.rows {
         let (before, waiting) = poison_search(row);
         for (column, cell) in table.columns.iter().zip(cells).skip(1) {
@@ -418,7 +442,7 @@ fn new_head_or_endpoint_restarts_search() {
             assert_eq!(lane.poison_search, PoisonSearch::Idle, "{row}");
         }
         for event in [
-            Event::Pull,
+            Event::Pull { lease: MINUTE },
             Event::Contact,
             Event::Restarted,
             Event::Released { fence: FENCE },
@@ -450,7 +474,7 @@ fn effect_names(effects: &[Effect]) -> String {
 #[test]
 fn effects_follow_the_table() {
     let table = table("end of a call");
-    assert_eq!((table.columns.len(), table.rows.len()), (3, 7));
+    assert_eq!((table.columns.len(), table.rows.len()), (4, 10));
     let comparison = PoisonSearch::Comparison { item: FIRST };
     let last_try = PoisonSearch::LastAttempt { item: FIRST };
     let set_aside = QueueSnapshot {
@@ -458,8 +482,8 @@ fn effects_follow_the_table() {
         ..EMPTY_QUEUE
     };
     let calls = [
+        vec![(PoisonSearch::Idle, 0, WAITING)],
         vec![
-            (PoisonSearch::Idle, 0, WAITING),
             (PoisonSearch::Idle, 1, WAITING),
             (
                 PoisonSearch::Head {
@@ -496,6 +520,76 @@ fn effects_follow_the_table() {
                 let (selection, effects) = attempt(&mut lane, *waiting, end(row));
                 assert_eq!(effect_names(&effects), *cell, "{selection:?} under {row}");
             }
+        }
+    }
+}
+
+/// Returns a lane that starts a call of this kind, with what waits, and the items of the call.
+fn lane_before_call(kind: &str) -> (Lane, QueueSnapshot, usize) {
+    let (poison_search, failures, items) = match kind {
+        "batch" => (PoisonSearch::Idle, 0, 3),
+        "probe" => (PoisonSearch::Idle, 1, 3),
+        "one item" => (
+            PoisonSearch::Head {
+                item: FIRST,
+                failures: 0,
+            },
+            1,
+            1,
+        ),
+        other => panic!("no call is made with {other:?}"),
+    };
+    let lane = Lane {
+        poison_search,
+        failures,
+        batch_size: BatchSize::new(FULL_BYTES),
+        ..lane(State::Ready)
+    };
+    (lane, WAITING, items)
+}
+
+/// Size of a full batch in the table of sizes.
+const FULL_BYTES: usize = 16_384;
+
+#[test]
+fn batch_sizes_follow_the_table() {
+    let table = table("end of a full call");
+    assert_eq!((table.columns.len(), table.rows.len()), (3, 10));
+    let millisecond = Duration::from_millis(1);
+    for (row, cells) in &table.rows {
+        let (class, elapsed) = match *row {
+            "succeeded quickly" => (Class::Succeeded, QUICK_BATCH_TIME),
+            "succeeded slowly" => (Class::Succeeded, QUICK_BATCH_TIME + millisecond),
+            "timed out early" => (Class::TimedOut, transfer_time(FULL_BYTES) - millisecond),
+            "timed out late" => (Class::TimedOut, transfer_time(FULL_BYTES)),
+            name => match end(name) {
+                Event::Finished { class, .. } => (class, millisecond),
+                other => panic!("{other:?} ends no call"),
+            },
+        };
+        for (column, cell) in table.columns.iter().zip(cells) {
+            let (mut lane, waiting, items) = lane_before_call(column);
+            let before = lane.batch_size;
+            let _ = lane.step(NOW, Event::Call(waiting), 0);
+            let finished = Event::Finished {
+                fence: lane.fence,
+                class,
+                first: FIRST,
+                items,
+                bytes: FULL_BYTES,
+                elapsed,
+                retry_after: None,
+            };
+            let _ = lane.step(NOW, finished, 0);
+            let mut expected = before;
+            match *cell {
+                "same" => {}
+                "doubled" => expected = BatchSize::new(2 * FULL_BYTES),
+                "halved" => expected.halve(FULL_BYTES),
+                "limited" => expected.limit(NOW, FULL_BYTES),
+                other => panic!("no size is {other:?}"),
+            }
+            assert_eq!(lane.batch_size, expected, "{row} with {column}");
         }
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use sealpost_proto::limits::REFUSED_CALLS_MAX;
+use sealpost_proto::limits::{REFUSED_CALLS_MAX, WEBHOOK_NODE_PULL_INTERVAL};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 const FIRST: DeliveryId = DeliveryId(1);
@@ -105,6 +105,8 @@ fn attempt(
         class,
         first: FIRST,
         items,
+        bytes: items * 2_048,
+        elapsed: Duration::ZERO,
         retry_after: None,
     };
     (Some(selection), lane.step(now, end, u64::MAX))
@@ -128,7 +130,7 @@ fn unreachable_endpoint_is_probed_with_backoff() {
         assert_eq!(
             effects,
             [Effect::Retry {
-                next_attempt_at: Some(next)
+                next_attempt_at: next
             }]
         );
         assert_eq!(
@@ -185,7 +187,7 @@ fn ten_refusals_turn_webhook_off() {
         [
             Effect::TurnedOff,
             Effect::Retry {
-                next_attempt_at: None
+                next_attempt_at: now.plus(WEBHOOK_NODE_PULL_INTERVAL)
             }
         ]
     );
@@ -308,8 +310,8 @@ fn set_aside_envelope_is_retried_hourly() {
 #[test]
 fn second_pull_replaces_the_first_lease() {
     let mut lane = lane(State::Ready);
-    let _ = lane.step(NOW, Event::Pull, 0);
-    let second = lane.step(NOW, Event::Pull, 0);
+    let _ = lane.step(NOW, Event::Pull { lease: MINUTE }, 0);
+    let second = lane.step(NOW, Event::Pull { lease: MINUTE }, 0);
     assert!(matches!(second[..], [Effect::Lease { fence: 9, .. }]));
     let _ = lane.step(
         NOW,
@@ -375,7 +377,7 @@ fn outage_sets_nothing_aside() {
 #[test]
 fn deferred_pull_notifies_senders() {
     let mut lane = lane(State::Ready);
-    let _ = lane.step(NOW, Event::Pull, 0);
+    let _ = lane.step(NOW, Event::Pull { lease: MINUTE }, 0);
     let effects = lane.step(
         NOW,
         Event::Acknowledged {
@@ -387,7 +389,7 @@ fn deferred_pull_notifies_senders() {
     assert_eq!(
         effects,
         [Effect::Retry {
-            next_attempt_at: Some(after(60))
+            next_attempt_at: after(60)
         }]
     );
 }
@@ -396,7 +398,7 @@ fn deferred_pull_notifies_senders() {
 fn pull_leaves_endpoint_failing() {
     let mut lane = lane(State::Ready);
     let _ = attempt(&mut lane, NOW, WAITING, Class::Unreachable);
-    let _ = lane.step(NOW, Event::Pull, 0);
+    let _ = lane.step(NOW, Event::Pull { lease: MINUTE }, 0);
     let _ = lane.step(
         NOW,
         Event::Acknowledged {
@@ -420,10 +422,12 @@ fn any_event(choice: usize, fence: u64) -> Event {
         class,
         first: FIRST,
         items: 2,
+        bytes: 4_096,
+        elapsed: Duration::ZERO,
         retry_after,
     };
     let events = [
-        Event::Pull,
+        Event::Pull { lease: MINUTE },
         Event::Call(WAITING),
         Event::Call(ALONE),
         Event::Call(QueueSnapshot {
@@ -433,7 +437,10 @@ fn any_event(choice: usize, fence: u64) -> Event {
         ended(Class::Succeeded, None),
         ended(Class::Succeeded, Some(MINUTE)),
         ended(Class::Unreachable, None),
+        ended(Class::TimedOut, None),
+        ended(Class::Unavailable, None),
         ended(Class::EndpointError, None),
+        ended(Class::TooLarge, None),
         ended(Class::RetryAfter(MINUTE), None),
         ended(Class::Refused, None),
         Event::Acknowledged {

@@ -3,8 +3,9 @@ use std::fmt::Write as _;
 
 /// Formats settings as a configuration file, optionally with the source of each as a comment.
 ///
-/// Settings outside of sections must come first, as they do in [`Loaded`](super::Loaded); then the
-/// file has the same effect as the settings, except for secrets, which are masked.
+/// Settings outside of sections must come first, as they do in
+/// [`LoadedConfig`](super::LoadedConfig); then the file has the same effect as the settings, except
+/// for secrets, which are masked.
 #[must_use]
 pub fn format_toml(settings: &[Setting], with_sources: bool) -> String {
     let mut text = String::new();

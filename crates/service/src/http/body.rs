@@ -1,6 +1,7 @@
 use super::ProblemResponse;
+use crate::fair_pool::Permit;
 use axum::{
-    body::Body,
+    body::{Body, HttpBody as _},
     extract::{FromRequest, Request},
     response::{IntoResponse, Response},
 };
@@ -16,8 +17,11 @@ use sealpost_proto::{
     time::millis,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 /// Content type of a JSON body.
 pub const JSON_TYPE: &str = "application/json";
@@ -65,39 +69,19 @@ pub async fn read_body(
     body: Body,
     limit_bytes: usize,
 ) -> Result<Bytes, Problem> {
-    read_body_with(headers, body, limit_bytes, |_| true).await
+    BodyReader::new(headers, body, limit_bytes)?
+        .read_to_end()
+        .await
 }
 
-/// Reads a body of up to `limit_bytes` and calls `reserve` with the size of each chunk.
-///
-/// # Errors
-/// Those of [`BodyReader`]; `overloaded` when `reserve` returns false.
-pub async fn read_body_with(
-    headers: &HeaderMap,
-    body: Body,
-    limit_bytes: usize,
-    mut reserve: impl FnMut(usize) -> bool,
-) -> Result<Bytes, Problem> {
-    let mut reader = BodyReader::new(headers, body, limit_bytes)?;
-    let mut first = Bytes::new();
-    let mut joined = BytesMut::new();
-    while let Some(chunk) = reader.next().await? {
-        if !reserve(chunk.len()) {
-            return Err(Problem::from(ErrorCode::Overloaded).retry_after_ms(millis(BUSY_RETRY)));
-        }
-        // Most bodies arrive in one chunk, which needs no copy.
-        if first.is_empty() && joined.is_empty() {
-            first = chunk;
-        } else {
-            joined.extend_from_slice(&std::mem::take(&mut first));
-            joined.extend_from_slice(&chunk);
-        }
+/// Returns how many bytes a body can have: as many as it announces, or else `limit_bytes`.
+#[must_use]
+pub fn body_bytes_max(headers: &HeaderMap, body: &Body, limit_bytes: usize) -> usize {
+    if body.is_end_stream() {
+        return 0;
     }
-    Ok(if joined.is_empty() {
-        first
-    } else {
-        joined.freeze()
-    })
+    let announced = content_length(headers).and_then(|length| usize::try_from(length).ok());
+    announced.unwrap_or(limit_bytes).min(limit_bytes)
 }
 
 /// Reader of a request body with a maximum size and a minimum average rate, by default
@@ -105,9 +89,13 @@ pub async fn read_body_with(
 pub struct BodyReader {
     body: Body,
     limit_bytes: usize,
+    announced_bytes: usize,
     received_bytes: usize,
     bytes_per_second_min: u32,
     started_at: Instant,
+    /// Memory or slots that are held while the body is received.
+    permits: Vec<Permit>,
+    evicted: Arc<Notify>,
 }
 
 impl BodyReader {
@@ -119,14 +107,33 @@ impl BodyReader {
         if content_length(headers).is_some_and(|length| length > limit_bytes as u64) {
             return Err(too_large(limit_bytes));
         }
+        let announced = content_length(headers).and_then(|length| usize::try_from(length).ok());
+        let announced_bytes = announced.unwrap_or_default();
         let bytes_per_second_min = BODY_BYTES_PER_SECOND_MIN;
         Ok(Self {
             body,
             limit_bytes,
+            announced_bytes,
             received_bytes: 0,
             bytes_per_second_min,
             started_at: Instant::now(),
+            permits: Vec::new(),
+            evicted: Arc::default(),
         })
+    }
+
+    /// Holds a permit while the body is received. If it is evicted, reading fails.
+    #[must_use]
+    pub fn with_permit(mut self, permit: Permit) -> Self {
+        self.hold(permit);
+        self
+    }
+
+    /// Like [`Self::with_permit`].
+    pub fn hold(&mut self, permit: Permit) {
+        let evicted = Arc::clone(&self.evicted);
+        permit.on_eviction(move || evicted.notify_one());
+        self.permits.push(permit);
     }
 
     /// Sets another minimum rate.
@@ -141,12 +148,23 @@ impl BodyReader {
     /// Returns the next chunk, or `None` at the end.
     ///
     /// # Errors
-    /// `too_large`; `malformed` when the client stops sending or sends too slowly.
+    /// `too_large`; `malformed` when the client stops sending or sends too slowly; `overloaded`
+    /// when a permit is evicted.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
-            let frame = match timeout_at(self.deadline(), self.body.frame()).await {
+            let deadline = self.deadline();
+            let frame = tokio::select! {
+                biased;
+                () = self.evicted.notified() => return Err(overloaded()),
+                frame = timeout_at(deadline, self.body.frame()) => frame,
+            };
+            let frame = match frame {
                 Ok(Some(Ok(frame))) => frame,
-                Ok(None) => return Ok(None),
+                Ok(None) => {
+                    // From now on, the client does not delay what the permits are held for.
+                    self.permits.iter().for_each(Permit::protect);
+                    return Ok(None);
+                }
                 Ok(Some(Err(_))) => {
                     return Err(Problem::new(ErrorCode::Malformed, "the body ended early"));
                 }
@@ -164,15 +182,46 @@ impl BodyReader {
             if self.received_bytes > self.limit_bytes {
                 return Err(too_large(self.limit_bytes));
             }
+            for permit in &self.permits {
+                permit.record_progress(chunk.len());
+            }
             if !chunk.is_empty() {
                 return Ok(Some(chunk));
             }
         }
     }
 
+    /// Reads the remaining body.
+    ///
+    /// # Errors
+    /// Those of [`Self::next`].
+    pub async fn read_to_end(mut self) -> Result<Bytes, Problem> {
+        let mut first = Bytes::new();
+        let mut joined = BytesMut::new();
+        while let Some(chunk) = self.next().await? {
+            // Most bodies arrive in one chunk, which needs no copy.
+            if first.is_empty() && joined.is_empty() {
+                first = chunk;
+                continue;
+            }
+            if joined.is_empty() {
+                joined.reserve(self.announced_bytes.max(first.len() + chunk.len()));
+                joined.extend_from_slice(&std::mem::take(&mut first));
+            }
+            joined.extend_from_slice(&chunk);
+        }
+        Ok(if joined.is_empty() {
+            first
+        } else {
+            joined.freeze()
+        })
+    }
+
     /// Reads and discards the remaining body: many clients read a response only after they have
     /// sent the whole request.
     pub async fn drain(mut self) {
+        self.permits.clear();
+        self.evicted = Arc::default();
         while let Ok(Some(_)) = self.next().await {}
     }
 
@@ -209,6 +258,10 @@ pub fn parse_json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Res
     })
 }
 
+fn overloaded() -> Problem {
+    Problem::from(ErrorCode::Overloaded).retry_after_ms(millis(BUSY_RETRY))
+}
+
 fn too_large(limit_bytes: usize) -> Problem {
     Problem::new(
         ErrorCode::TooLarge,
@@ -216,7 +269,9 @@ fn too_large(limit_bytes: usize) -> Problem {
     )
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+/// Returns the length that a body announces.
+#[must_use]
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(header::CONTENT_LENGTH)?
         .to_str()
@@ -239,6 +294,8 @@ fn is_json(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fair_pool::FairPool;
+    use sealpost_proto::limits::POOL_STALL_TIMEOUT;
     use serde_json::Value;
 
     fn request(content_type: Option<&str>, body: impl Into<Body>) -> Request {
@@ -354,32 +411,57 @@ mod tests {
         assert_eq!(received_bytes, chunk_bytes * 100);
     }
 
-    #[tokio::test]
-    async fn each_chunk_reserves_memory() {
-        let chunked_body = || {
-            let chunks = [vec![1; 1_000], vec![2; 1_000]].map(Ok::<_, std::io::Error>);
-            Body::from_stream(futures_util::stream::iter(chunks))
-        };
-        let (headers, mut reserved) = (HeaderMap::new(), Vec::new());
-        let body = read_body_with(&headers, chunked_body(), 2_000, |bytes| {
-            reserved.push(bytes);
-            true
-        });
-        assert_eq!(
-            body.await.unwrap(),
-            [vec![1; 1_000], vec![2; 1_000]].concat()
-        );
-        assert_eq!(reserved, [1_000, 1_000]);
-        let mut free_bytes = 1_000;
-        let refused = read_body_with(&headers, chunked_body(), 2_000, |bytes| {
-            let fits = bytes <= free_bytes;
-            free_bytes -= bytes.min(free_bytes);
-            fits
-        });
-        let problem = refused.await.unwrap_err();
+    #[tokio::test(start_paused = true)]
+    async fn evicted_bodies_are_refused() {
+        let pool = FairPool::new(1, 1);
+        let stalled =
+            Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let reader = BodyReader::new(&HeaderMap::new(), stalled, 1_000).unwrap();
+        let permit = pool.reserve(None, 1).await.unwrap();
+        let reading = tokio::spawn(reader.with_permit(permit).read_to_end());
+        tokio::time::sleep(POOL_STALL_TIMEOUT).await;
+        assert!(pool.reserve(None, 1).await.is_some());
+        let problem = reading.await.unwrap().unwrap_err();
         assert_eq!(
             (problem.code, problem.retry_after_ms),
             (ErrorCode::Overloaded, Some(1_000))
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_protects_bodies_from_eviction() {
+        let pool = FairPool::new(1, 1);
+        let body = slow_body(BODY_BYTES_PER_SECOND_MIN as usize, 20);
+        let reader = BodyReader::new(&HeaderMap::new(), body, 10_000_000).unwrap();
+        let permit = pool.reserve(None, 1).await.unwrap();
+        let reading = tokio::spawn(reader.with_permit(permit.clone()).read_to_end());
+        while !reading.is_finished() {
+            assert!(pool.reserve(None, 1).await.is_none());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(reading.await.unwrap().is_ok());
+        tokio::time::sleep(POOL_STALL_TIMEOUT).await;
+        assert!(
+            pool.reserve(None, 1).await.is_none(),
+            "the request is processed"
+        );
+        drop(permit);
+        assert!(pool.reserve(None, 1).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn chunks_of_a_body_are_joined() {
+        let chunks = [vec![1; 1_000], vec![2; 1_000], vec![3; 1]].map(Ok::<_, std::io::Error>);
+        let joined = chunks
+            .iter()
+            .flatten()
+            .flatten()
+            .copied()
+            .collect::<Vec<_>>();
+        let body = Body::from_stream(futures_util::stream::iter(chunks));
+        assert_eq!(
+            read_body(&HeaderMap::new(), body, 2_001).await.unwrap(),
+            joined
         );
     }
 }

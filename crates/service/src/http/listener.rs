@@ -12,9 +12,11 @@ mod certificate;
 mod connection;
 mod counts;
 mod endpoint;
+mod response;
 mod slots;
 mod stream;
 mod tls;
+mod write_budget;
 
 pub use acme::{AcmeCertificates, AcmeError, AcmeOrder};
 pub use certificate::{CertificateError, CertificateFiles, Validity};
@@ -52,19 +54,22 @@ pub struct ListenerLimits {
     /// Maximum of open connections. Beyond it the connections that have been idle longest are
     /// closed, or the new one if none is idle.
     pub connections: usize,
-    /// Maximum of open connections from one IPv4 address or one IPv6 /64, except
-    /// loopback.
+    /// Maximum of open connections from one IPv4 address or one IPv6 /64, except loopback.
     pub connections_per_address: usize,
     /// Time until the first bytes of a connection, and for a TLS handshake.
     pub first_byte_timeout: Duration,
-    /// Time for the headers of a request, and idle time of an HTTP/1.1 connection.
+    /// Time for the headers of a request. An HTTP/1.1 connection is also closed when its next
+    /// request does not begin within this time.
     pub header_read_timeout: Duration,
-    /// Time without a request, or without progress of a response, after which a connection is
-    /// closed.
+    /// Time after which a connection is closed that has no request, or whose client does not read
+    /// its response. Idle HTTP/1.1 connections are closed earlier, by
+    /// [`Self::header_read_timeout`].
     pub idle_timeout: Duration,
-    /// Age after which a connection accepts no new requests and ends after the open ones.
+    /// Age after which a connection accepts no new requests and closes once its open requests are
+    /// complete.
     pub connection_age_max: Duration,
-    /// Maximum time for which a client can stop reading its response. Reading extends it.
+    /// Maximum time for which a client can stop reading its response. Bytes that it reads extend
+    /// the time.
     pub write_stall_timeout: Duration,
     /// Time for open requests after the shutdown signal.
     pub drain_timeout: Duration,

@@ -23,7 +23,7 @@ pub struct Chat {
     pub participants: Vec<Participant>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_message: Option<String>,
-    /// Incoming messages above the read position.
+    /// Incoming messages after the read position.
     pub unread: u64,
     pub message_count: u64,
     pub attachment_count: u64,

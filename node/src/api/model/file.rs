@@ -23,7 +23,7 @@ pub struct ListedAttachment {
     pub message: Option<String>,
     /// Contacts of the first five messages.
     pub contacts: Vec<String>,
-    /// Number of messages that use it.
+    /// Number of messages that use it, one for each recipient.
     pub message_count: u64,
     /// When it was staged, or when its message arrived.
     pub created_at: Iso,

@@ -16,10 +16,11 @@ pub struct Message {
     pub sender: Sender,
     /// The text as written. That of an incoming message is not trusted.
     pub content: String,
-    /// Media type of `content`: `text/markdown` or `text/html`.
+    /// Media type of `content`: `text/markdown`, `text/html` or `text/plain`.
     pub content_type: String,
-    /// `content` rendered as sanitised HTML.
-    pub content_html: String,
+    /// `content` rendered as inert HTML; only in a response with a single message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_html: Option<String>,
     pub visibility: Visibility,
     /// Whether the content was deleted.
     pub is_deleted: bool,
@@ -49,7 +50,7 @@ pub struct Message {
     pub audit: Audit,
 }
 
-/// Message that was marked as read, with all that its chat shows above it.
+/// Message that was marked as read, with the earlier messages of its chat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadMessage {
@@ -79,7 +80,7 @@ pub struct Delivery {
     /// The recipient's name.
     pub contact: String,
     pub status: DeliveryStatus,
-    /// Whether the session is being repaired.
+    /// Whether it waits because the session with the recipient is broken.
     pub healing: bool,
     /// Failure code of the protocol, for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,7 @@
 //! This node, its invites and its connections.
 
 use super::{ConnectionStatus, Direction, HealthState, InviteKind, InviteStatus, Iso, RelayState};
+use sealpost_proto::wire::WebhookState;
 use serde::{Deserialize, Serialize};
 
 /// This node and its relay.
@@ -16,12 +17,18 @@ pub struct Node {
     /// URL at which the relay calls this node, with [`DeliveryMode::Webhook`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook_url: Option<String>,
+    /// Whether the relay calls it, as far as it has reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_state: Option<WebhookState>,
+    /// Why its last test failed, unless it has succeeded since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_reason: Option<String>,
     /// Address of this API, as `host:port`.
     pub address: String,
     pub data_directory: String,
     /// Deliveries that have neither arrived nor failed.
     pub pending_count: u64,
-    /// Incoming messages above the read positions.
+    /// Incoming messages after the read positions.
     pub unread_count: u64,
     /// The last row of the database that could not be read, with its table and column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,6 +78,10 @@ pub struct Invite {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Iso>,
     pub created_at: Iso,
+    /// Number of requests that were refused because the invite was not open, or because too many
+    /// requests were pending.
+    #[serde(default)]
+    pub refused_requests: u64,
 }
 
 /// A connection with another instance.

@@ -1,6 +1,6 @@
 //! Request bodies and queries. Unknown fields are refused, so that a misspelt field is not ignored.
 
-use super::{Direction, InviteKind, Iso};
+use super::{ContentType, Direction, InviteKind, Iso};
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/invites`.
@@ -43,8 +43,11 @@ pub struct Verify {
 pub struct SendMessage {
     /// Ids or unique names of up to 256 connections.
     pub to: Vec<String>,
-    /// Markdown, up to 64 KiB; may be empty when there are attachments.
+    /// Text, up to 64 KiB; may be empty when there are attachments.
     pub content: String,
+    /// Media type of `content`: `text/markdown` (the default), `text/html` or `text/plain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<ContentType>,
     /// Ids of up to 5 staged files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<String>,
@@ -60,8 +63,8 @@ pub struct SendMessage {
     /// When it should be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_by: Option<Iso>,
-    /// The client's own id for this request. A repetition sends nothing and returns the first
-    /// result.
+    /// Idempotency key: an id that the client chooses for this request, such as a UUID. A second
+    /// request with the same id and body sends nothing and returns the first response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
 }

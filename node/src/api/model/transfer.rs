@@ -10,7 +10,7 @@ pub struct Transfer {
     /// `ATC-…`.
     pub attachment: String,
     pub direction: Direction,
-    /// Sealed bytes that have moved.
+    /// Sealed bytes that have been transferred.
     pub bytes: u64,
     /// Sealed bytes of the whole file: a little more than its `size`.
     pub total: u64,

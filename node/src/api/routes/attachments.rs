@@ -21,7 +21,7 @@ use crate::{
     store::{
         Tx, attachments,
         files::{self, StoredFile},
-        orphaned_blobs,
+        unreferenced_blobs,
     },
 };
 use axum::{
@@ -92,7 +92,7 @@ pub(super) async fn stage(
         let id = files::insert(tx, &new)?;
         attachments::insert_staged(tx, id)?;
         // From now on, the status of the file decides whether the blob is deleted.
-        orphaned_blobs::remove(tx, &descriptor.blob.id)?;
+        unreferenced_blobs::remove(tx, &descriptor.blob.id)?;
         files::load(tx, id)?.ok_or_else(|| Fault::not_found("file", id))
     });
     let row = insert.await?;
@@ -141,7 +141,7 @@ pub(super) async fn list(
         direction: query.direction,
         is_descending: query.order == Some(Order::Desc),
         after: parse_cursor(query.after.as_deref())?,
-        limit,
+        limit: limit + 1,
     };
     let listed = page(
         database
@@ -194,7 +194,7 @@ pub(super) async fn download(
     State(database): State<Database>,
     Path(id): Path<String>,
 ) -> ApiResult<Json<Attachment>> {
-    change(&database, id, transfer::fetch).await
+    change(&database, id, transfer::request_download).await
 }
 
 /// `POST /v1/attachments/{id}/cancel`: cancels a transfer. Messages that need an outgoing file

@@ -28,7 +28,7 @@ pub(super) async fn list(
     let after = query.after.unwrap_or_default();
     let items = database
         .read(move |tx| {
-            chats::load_page(tx, &after, limit)?
+            chats::load_page(tx, &after, limit + 1)?
                 .iter()
                 .map(|row| with_participants(tx, &identity, row))
                 .collect()

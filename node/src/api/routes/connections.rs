@@ -37,7 +37,7 @@ pub(super) async fn list(
     let limit = page_items(query.limit);
     let after = query.after.unwrap_or_default();
     let rows = database
-        .read(move |tx| connections::load_page(tx, &after, limit))
+        .read(move |tx| connections::load_page(tx, &after, limit + 1))
         .await?;
     let items = rows.iter().map(render::connection).collect();
     Ok(Json(page(items, limit, |connection: &Connection| {
@@ -98,7 +98,7 @@ pub(super) async fn connect(
 }
 
 fn parse_invite(identity: &NodeIdentity, now: Timestamp, text: &str) -> ApiResult<Invite> {
-    let invite = Invite::parse(text)
+    let invite = Invite::parse_pasted(text)
         .map_err(|error| Problem::new(ProblemCode::InviteInvalid, error.to_string()))?;
     invite
         .check(now, identity.keys.fingerprint())

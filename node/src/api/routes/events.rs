@@ -125,7 +125,7 @@ impl Subscriber {
     }
 }
 
-/// Parts that render events.
+/// Components that render events.
 #[derive(Clone)]
 pub(super) struct EventSource {
     database: Database,

@@ -36,7 +36,7 @@ pub(super) async fn list(
     let limit = page_items(query.limit);
     let after = query.after.unwrap_or_default();
     let rows = database
-        .read(move |tx| invites::load_page(tx, &after, limit))
+        .read(move |tx| invites::load_page(tx, &after, limit + 1))
         .await?;
     let items = rows.iter().map(|row| render::invite(row, false)).collect();
     Ok(Json(page(items, limit, |invite: &Invite| {
@@ -86,7 +86,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(render::invite(&invite, true))))
 }
 
-/// Waits until the relay has the prekeys, because the URL does not work before. Returns the reason if
+/// Waits until the relay has the prekeys, because the URL does not work before. Returns a reason if
 /// that takes too long.
 async fn wait_until_published(
     database: &Database,
@@ -96,7 +96,7 @@ async fn wait_until_published(
     let started = Instant::now();
     loop {
         if database
-            .read(move |tx| relay_jobs::is_published(tx, id.into()))
+            .read(move |tx| relay_jobs::is_mailbox_ready(tx, id.into()))
             .await?
         {
             return Ok(Ok(()));

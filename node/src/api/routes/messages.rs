@@ -11,9 +11,9 @@ use crate::{
     daemon::{Database, RunInfo},
     fault::Fault,
     identity::NodeIdentity,
-    outbox::{self, Draft},
+    outbox::{self, OutgoingMessage},
     store::{
-        Tx, attachments, connections, deliveries, postings,
+        Tx, attachments, connections, deliveries, messages, postings,
         requests::{self, StoredRequest},
     },
 };
@@ -23,7 +23,9 @@ use axum::{
     response::IntoResponse,
 };
 use http::StatusCode;
-use sealpost_node_core::model::{ChatId, MessageId, MessageKey, RefusalCode, UserId};
+use sealpost_node_core::model::{
+    ChatId, ContentType, MessageId, MessageRowId, RefusalCode, UserId,
+};
 use sealpost_node_core::text::{MessageText, TextRefusal};
 use sealpost_proto::limits;
 use sha2::{Digest as _, Sha256};
@@ -42,7 +44,7 @@ pub(super) async fn list(
         unread: query.unread.unwrap_or(false),
         is_descending: query.order == Some(Order::Desc),
         after: query.after.as_deref().map(parse_cursor).transpose()?,
-        limit,
+        limit: limit + 1,
     };
     let rows = database
         .read(move |tx| {
@@ -67,7 +69,7 @@ pub(super) async fn show(
 ) -> ApiResult<Json<Message>> {
     Ok(Json(
         database
-            .read(move |tx| load(tx, parse_id("message", &id)?, &identity.name))
+            .read(move |tx| load_with_html(tx, parse_id("message", &id)?, &identity.name))
             .await?,
     ))
 }
@@ -80,20 +82,32 @@ fn format_cursor(row: &postings::Posting) -> String {
 fn parse_cursor(text: &str) -> ApiResult<postings::Cursor> {
     let parts = text.split_once(':').and_then(|(message, chat)| {
         Some(postings::Cursor {
-            message: MessageKey::from_i64(message.parse().ok()?),
+            message: MessageRowId::from_i64(message.parse().ok()?),
             chat: ChatId::parse(chat).ok()?,
         })
     });
     parts.ok_or_else(|| Problem::new(ProblemCode::Malformed, "the cursor is invalid").into())
 }
 
-/// Loads a message as the API shows it.
+/// Loads a message as lists and events show it.
 ///
 /// # Errors
 /// Refuses with `not_found`.
 pub(super) fn load(tx: &Tx<'_>, id: MessageId, own_name: &str) -> Result<Message, Fault> {
-    let posting = postings::load(tx, id)?.ok_or_else(|| Fault::not_found("message", id))?;
-    load_view(tx, &posting, own_name)
+    load_view(tx, &find_posting(tx, id)?, own_name)
+}
+
+/// Loads a message with its HTML. Lists do without: the HTML can be longer than the text.
+fn load_with_html(tx: &Tx<'_>, id: MessageId, own_name: &str) -> Result<Message, Fault> {
+    let posting = find_posting(tx, id)?;
+    Ok(Message {
+        content_html: Some(messages::load_html(tx, &posting.message)?),
+        ..load_view(tx, &posting, own_name)?
+    })
+}
+
+fn find_posting(tx: &Tx<'_>, id: MessageId) -> Result<postings::Posting, Fault> {
+    postings::load(tx, id)?.ok_or_else(|| Fault::not_found("message", id))
 }
 
 fn load_view(tx: &Tx<'_>, posting: &postings::Posting, own_name: &str) -> Result<Message, Fault> {
@@ -106,8 +120,7 @@ fn load_view(tx: &Tx<'_>, posting: &postings::Posting, own_name: &str) -> Result
     Ok(render::message(posting, &files, &deliveries, own_name))
 }
 
-/// `POST /v1/messages/{id}/read`: marks a message as read, with the earlier
-/// messages of its chat.
+/// `POST /v1/messages/{id}/read`: marks a message as read, with the earlier messages of its chat.
 pub(super) async fn mark_read(
     State(identity): State<Arc<NodeIdentity>>,
     State(database): State<Database>,
@@ -118,7 +131,7 @@ pub(super) async fn mark_read(
             let id = parse_id("message", &id)?;
             let read_count = conversation::mark_read(tx, UserId::FIRST, id)?;
             Ok(ReadMessage {
-                message: load(tx, id, &identity.name)?,
+                message: load_with_html(tx, id, &identity.name)?,
                 read_count,
             })
         })
@@ -176,8 +189,8 @@ fn validate(send: &SendMessage) -> ApiResult<()> {
     Ok(())
 }
 
-/// Sends a message, unless the same request ran before. Then it returns the messages that were sent
-/// then.
+/// Sends a message and returns its ids. If the same request has run before, returns the ids of the
+/// message that it sent.
 fn send_once(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -187,12 +200,17 @@ fn send_once(
     if let Some(sent) = find_sent(tx, send)? {
         return Ok(sent);
     }
-    let sent = outbox::send(tx, identity, &to_draft(tx, send)?, files_bytes_max)?;
+    let sent = outbox::send(
+        tx,
+        identity,
+        &to_outgoing_message(tx, send)?,
+        files_bytes_max,
+    )?;
     store_request(tx, send, &sent)?;
     Ok(sent)
 }
 
-fn to_draft(tx: &Tx<'_>, send: &SendMessage) -> Result<Draft, Fault> {
+fn to_outgoing_message(tx: &Tx<'_>, send: &SendMessage) -> Result<OutgoingMessage, Fault> {
     let mut to = Vec::with_capacity(send.to.len());
     for recipient in &send.to {
         let id = connections::resolve(tx, recipient)?;
@@ -201,9 +219,10 @@ fn to_draft(tx: &Tx<'_>, send: &SendMessage) -> Result<Draft, Fault> {
         }
     }
     let reply_to = send.reply_to.as_deref();
-    Ok(Draft {
+    Ok(OutgoingMessage {
         to,
         content: send.content.clone(),
+        content_type: send.content_type.unwrap_or(ContentType::Markdown),
         attachments: send
             .attachments
             .iter()
@@ -221,7 +240,7 @@ fn request_digest(send: &SendMessage) -> Result<[u8; 32], Fault> {
     Ok(Sha256::digest(json).into())
 }
 
-/// Returns the messages that the same request sent before.
+/// Returns the ids of the message that the same request has sent before.
 fn find_sent(tx: &Tx<'_>, send: &SendMessage) -> Result<Option<Vec<MessageId>>, Fault> {
     let Some(client_id) = &send.client_id else {
         return Ok(None);
@@ -230,7 +249,7 @@ fn find_sent(tx: &Tx<'_>, send: &SendMessage) -> Result<Option<Vec<MessageId>>, 
         return Ok(None);
     };
     if stored.digest != request_digest(send)? {
-        let detail = "another message was sent under this client id";
+        let detail = "another message was sent with this client id";
         return Err(Fault::refused(RefusalCode::Conflict, detail));
     }
     Ok(Some(stored.sent))
@@ -250,7 +269,7 @@ fn store_request(tx: &Tx<'_>, send: &SendMessage, sent: &[MessageId]) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::connected_pair;
+    use crate::testing::{connected_pair, settle};
     use sealpost_node_core::model::ConnectionId;
 
     fn request(to: ConnectionId, content: &str, client_id: Option<&str>) -> SendMessage {
@@ -299,5 +318,30 @@ mod tests {
             matches!(refused, Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::NotFound)
         );
         assert_eq!(pair.acme.query_number("SELECT count(*) FROM messages"), 0);
+    }
+
+    #[test]
+    fn html_is_stored_for_single_messages() {
+        let mut pair = connected_pair(620);
+        let send = SendMessage {
+            content_type: Some(ContentType::Plain),
+            ..request(pair.to_bolt, "**<b>**", None)
+        };
+        let html = "<p>**&lt;b&gt;**</p>\n";
+        let id = pair
+            .acme
+            .step(|tx, identity| send_once(tx, identity, &send, limits::MESSAGE_FILES_BYTES_MAX))
+            [0];
+        let listed = pair.acme.step(|tx, _| load(tx, id, "Acme"));
+        assert_eq!(listed.content_html, None);
+        let shown = pair.acme.step(|tx, _| load_with_html(tx, id, "Acme"));
+        assert_eq!(shown.content_html.as_deref(), Some(html));
+        settle(&mut pair.acme, &mut pair.bolt);
+        let received = pair.bolt.received().remove(0);
+        assert_eq!(received.message.content_type, ContentType::Plain);
+        let stored = pair
+            .bolt
+            .step(|tx, _| messages::load_html(tx, &received.message));
+        assert_eq!(stored, html);
     }
 }

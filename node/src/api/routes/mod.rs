@@ -14,23 +14,42 @@ use super::{
     problem::{Problem, ProblemCode},
     state::ApiState,
 };
-use crate::{daemon::NodeParts, fault::Fault};
+use crate::{
+    daemon::{LocalApiRouters, NodeComponents},
+    fault::Fault,
+};
 use axum::{
     Router,
-    extract::{FromRequest, FromRequestParts, Query, Request, rejection::QueryRejection},
-    middleware,
+    extract::{FromRequest, FromRequestParts, Query, Request, State, rejection::QueryRejection},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use http::request::Parts;
 use sealpost_proto::limits;
-use sealpost_service::http::{LocalGuard, parse_json, read_body};
+use sealpost_service::{
+    fair_pool::FairPool,
+    http::{
+        BodyReader, LocalGuard, body_bytes_max, has_valid_encoding, hold_response_memory,
+        parse_json,
+    },
+};
 use serde::de::DeserializeOwned;
-use std::{str::FromStr, sync::Arc};
+use std::str::FromStr;
 
-/// Builds the router of the local API, for clients that present `token`.
-pub(crate) fn router(parts: NodeParts, token: &str) -> Router {
-    let guard = LocalGuard::new(token, parts.run_info.address);
+/// Builds the routers of the local API, for clients that present `token`.
+pub(crate) fn routers(components: NodeComponents, token: &str) -> LocalApiRouters {
+    let address = components.run_info.address;
+    let router = router(components);
+    LocalApiRouters {
+        tcp: guard::protect(router.clone(), LocalGuard::new(token, address)),
+        unix_socket: guard::protect(router, LocalGuard::for_unix_socket(token)),
+    }
+}
+
+fn router(components: NodeComponents) -> Router {
+    let memory = limits::LOCAL_RESPONSE_MEMORY_BYTES_MAX;
+    let responses = FairPool::of_memory(memory, memory);
     Router::new()
         .route("/v1/node", get(node::show))
         .route("/v1/invites", get(invites::list).post(invites::create))
@@ -70,11 +89,10 @@ pub(crate) fn router(parts: NodeParts, token: &str) -> Router {
         .route("/v1/messages/{id}/read", post(messages::mark_read))
         .route("/v1/events", get(events::stream))
         .fallback(|| async { Problem::new(ProblemCode::NotFound, "there is no such path") })
-        .layer(middleware::from_fn_with_state(
-            Arc::new(guard),
-            guard::check,
-        ))
-        .with_state(ApiState::new(parts))
+        .method_not_allowed_fallback(|| async { Problem::from(ProblemCode::MethodNotAllowed) })
+        .layer(middleware::from_fn(refuse_invalid_encoding))
+        .layer(middleware::from_fn_with_state(responses, hold_memory))
+        .with_state(ApiState::new(components))
 }
 
 /// Error response of a handler.
@@ -104,14 +122,17 @@ impl IntoResponse for ErrorResponse {
 /// JSON body within the size limit of the local API.
 pub(crate) struct Body<T>(T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<ApiState> for Body<T> {
     type Rejection = ErrorResponse;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, ErrorResponse> {
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ErrorResponse> {
         let (parts, body) = request.into_parts();
-        let bytes = read_body(&parts.headers, body, limits::LOCAL_JSON_BYTES_MAX)
-            .await
-            .map_err(|error| malformed(&error.detail))?;
+        let bytes_max = body_bytes_max(&parts.headers, &body, limits::LOCAL_JSON_BYTES_MAX);
+        let permit = state.request_memory.reserve_bytes(None, bytes_max).await;
+        let permit = permit.ok_or_else(overloaded)?;
+        let reader = BodyReader::new(&parts.headers, body, limits::LOCAL_JSON_BYTES_MAX);
+        let bytes = async { reader?.with_permit(permit).read_to_end().await };
+        let bytes = bytes.await.map_err(|error| malformed(&error.detail))?;
         parse_json(&parts.headers, &bytes)
             .map(Self)
             .map_err(|error| malformed(&error.detail))
@@ -142,6 +163,25 @@ fn parse_id<I: FromStr>(noun: &str, text: &str) -> Result<I, Fault> {
         .map_err(|_| Fault::not_found(noun, format_args!("{text:?}")))
 }
 
+async fn refuse_invalid_encoding(request: Request, next: Next) -> Response {
+    if has_valid_encoding(request.uri()) {
+        return next.run(request).await;
+    }
+    malformed("the path or the query is not valid percent-encoding of UTF-8").into_response()
+}
+
+/// Reserves the memory of each response until it is sent.
+async fn hold_memory(State(pool): State<FairPool>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let held = hold_response_memory(&pool, None, response).await;
+    held.unwrap_or_else(|| overloaded().into_response())
+}
+
+fn overloaded() -> ErrorResponse {
+    let detail = "too many requests are in progress, or their responses are not read";
+    ErrorResponse(Problem::new(ProblemCode::Unavailable, detail))
+}
+
 fn malformed(detail: &str) -> ErrorResponse {
     ErrorResponse(Problem::new(ProblemCode::Malformed, detail.to_owned()))
 }
@@ -160,13 +200,24 @@ fn parse_cursor(after: Option<&str>) -> ApiResult<Option<i64>> {
         .map_err(|_| malformed("the cursor is invalid"))
 }
 
-/// Builds a page, with the cursor of the next one if this one is full.
-fn page<T>(items: Vec<T>, limit: i64, cursor: impl FnOnce(&T) -> String) -> Page<T> {
-    let is_full = i64::try_from(items.len()).is_ok_and(|len| len == limit);
-    let next = if is_full {
-        items.last().map(cursor)
-    } else {
-        None
-    };
+/// Builds a page from up to `limit + 1` items, with the cursor of the next page if there is one.
+fn page<T>(mut items: Vec<T>, limit: i64, cursor: impl FnOnce(&T) -> String) -> Page<T> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| has_more).map(cursor);
     Page { items, next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_last_page_has_no_next() {
+        for (items, next) in [(0, None), (2, None), (3, None), (4, Some("3"))] {
+            let page = page((1..=items).collect(), 3, i32::to_string);
+            assert_eq!((page.items.len(), page.next.as_deref()), (items.min(3) as usize, next));
+        }
+    }
 }

@@ -19,7 +19,7 @@ use axum::{
 };
 use std::sync::Arc;
 
-/// Parts that describe this node.
+/// Components that describe this node.
 #[derive(Clone)]
 pub(super) struct NodeState {
     identity: Arc<NodeIdentity>,
@@ -65,6 +65,8 @@ impl NodeState {
                 DeliveryMode::Pull
             },
             webhook_url: run_info.webhook_url.clone(),
+            webhook_state: health.webhook.state,
+            webhook_reason: health.webhook.reason,
             address: run_info.address.to_string(),
             data_directory: run_info.directory.display().to_string(),
             pending_count,

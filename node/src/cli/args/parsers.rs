@@ -1,12 +1,35 @@
 //! Value parsers of command-line options.
 
-use sealpost_node_core::text::visible_line;
-use sealpost_proto::{Origin, limits};
-use std::net::SocketAddr;
+use clap::{Arg, Command, builder::TypedValueParser, error::ErrorKind};
+use sealpost_node_core::name::parse_own_name;
+use sealpost_proto::limits;
+use std::{ffi::OsStr, fmt::Display, net::SocketAddr};
 use zeroize::Zeroizing;
 
-pub(super) fn parse_origin(text: &str) -> Result<Origin, String> {
-    Origin::parse(text).map_err(|error| error.to_string())
+/// Parser of a URL. Its errors do not repeat the text, as those of other parsers do: the text may
+/// contain a password.
+#[derive(Clone)]
+pub(super) struct UrlParser<T, E>(pub(super) fn(&str) -> Result<T, E>);
+
+impl<T, E> TypedValueParser for UrlParser<T, E>
+where
+    T: Clone + Send + Sync + 'static,
+    E: Display + Clone + 'static,
+{
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        argument: Option<&Arg>,
+        text: &OsStr,
+    ) -> Result<T, clap::Error> {
+        (self.0)(&text.to_string_lossy()).map_err(|error| {
+            let name = argument.and_then(Arg::get_long).unwrap_or_default();
+            let text = format!("invalid value for '--{name}': {error}");
+            command.clone().error(ErrorKind::ValueValidation, text)
+        })
+    }
 }
 
 /// Never fails; the type keeps the token out of logs and clears it from memory.
@@ -19,7 +42,7 @@ pub(super) fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = text
         .parse()
         .map_err(|_| "expected an address such as 127.0.0.1:4680".to_owned())?;
-    if address.ip().is_loopback() {
+    if address.ip().to_canonical().is_loopback() {
         Ok(address)
     } else {
         Err("the local API can listen on loopback addresses only".to_owned())
@@ -27,16 +50,7 @@ pub(super) fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(super) fn parse_name(text: &str) -> Result<String, String> {
-    let name = text.trim();
-    match name.len() {
-        0 => Err("the name is empty".to_owned()),
-        _ if visible_line(name) != name => Err("the name contains control characters".to_owned()),
-        1..=limits::CARD_NAME_BYTES_MAX => Ok(name.to_owned()),
-        length => Err(format!(
-            "the name has {length} bytes; the limit is {}",
-            limits::CARD_NAME_BYTES_MAX
-        )),
-    }
+    parse_own_name(text).map_err(|refusal| refusal.to_string())
 }
 
 pub(super) fn parse_note(text: &str) -> Result<String, String> {

@@ -32,6 +32,74 @@ fn options_take_several_values() {
 }
 
 #[test]
+fn texts_can_start_with_a_hyphen() {
+    let parse_command = |line: &[&str]| match parse(line).unwrap().command {
+        Command::Api(command) => command,
+        _ => panic!("{line:?}"),
+    };
+    for text in ["- nuts", "-5 %", "--- x", "-", "--", "--to", "-m"] {
+        let line = [
+            "send",
+            "--to",
+            "Bolt",
+            "-m",
+            text,
+            "--client-id",
+            text,
+            "--json",
+        ];
+        let ApiCommand::Send(send) = parse_command(&line) else {
+            panic!("{text}")
+        };
+        let texts = [send.message.as_deref(), send.client_id.as_deref()];
+        assert_eq!((texts, send.to.len()), ([Some(text); 2], 1));
+        let ApiCommand::Connect(connect) = parse_command(&["connect", "URL", "--note", text])
+        else {
+            panic!("{text}")
+        };
+        assert_eq!(connect.note.as_deref(), Some(text));
+        let init = ["init", "--relay", "https://r.example", "--name", text];
+        let Command::Init(init) = parse(&init).unwrap().command else {
+            panic!("{text}")
+        };
+        assert_eq!(init.name, text);
+    }
+    let ApiCommand::Connections { command } =
+        parse_command(&["connections", "verify", "-Bolt-", "--same", "--json"])
+    else {
+        panic!()
+    };
+    let Some(ConnectionsCommand::Verify(verify)) = command else {
+        panic!()
+    };
+    assert_eq!((verify.id.as_str(), verify.same), ("-Bolt-", true));
+}
+
+#[test]
+fn every_loopback_address_can_be_chosen() {
+    for address in [
+        "127.0.0.1:4680",
+        "127.0.0.2:4680",
+        "[::1]:0",
+        "[::ffff:127.0.0.9]:1",
+    ] {
+        let line = [
+            "init",
+            "--name",
+            "A",
+            "--relay",
+            "https://r.example",
+            "--listen",
+            address,
+        ];
+        let Command::Init(init) = parse(&line).unwrap().command else {
+            panic!("{address}")
+        };
+        assert_eq!(init.listen.to_string(), address);
+    }
+}
+
+#[test]
 fn list_is_the_default_subcommand() {
     for (line, lists) in [
         (vec!["connections"], true),
@@ -78,5 +146,46 @@ fn usage_errors_exit_with_2() {
             Some(2),
             "{line:?}"
         );
+    }
+}
+
+#[test]
+fn url_errors_do_not_repeat_passwords() {
+    let init = |relay: &str, webhook: &str| {
+        parse(&[
+            "init",
+            "--name",
+            "A",
+            "--relay",
+            relay,
+            "--webhook-listen",
+            "127.0.0.1:4690",
+            "--webhook-url",
+            webhook,
+        ])
+    };
+    assert!(init("https://r.example", "https://node.example/sealpost").is_ok());
+    for (relay, webhook, reason) in [
+        (
+            "https://r.example",
+            "http://user:hunter2@node.example/",
+            "user or a password",
+        ),
+        (
+            "https://r.example",
+            "ftp://user:hunter2@node.example/",
+            "must start with https://",
+        ),
+        ("https://r.example", "https://user:hunter2@", "is not valid"),
+        (
+            "https://user:hunter2@r.example",
+            "https://node.example/",
+            "no path, query",
+        ),
+    ] {
+        let error = init(relay, webhook).err().unwrap();
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        assert!(text.contains(reason) && !text.contains("hunter2"), "{text}");
     }
 }

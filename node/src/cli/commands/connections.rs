@@ -10,7 +10,6 @@ use crate::{
         units,
     },
 };
-use sealpost_node_core::text::visible_line;
 
 /// Digit groups of the safety number on one line.
 const GROUPS_PER_LINE: usize = 4;
@@ -73,7 +72,7 @@ async fn list(client: &Client, console: &mut Console) -> Result<(), CliError> {
                     connection.contact, connection.note
                 );
                 console.print_line("")?;
-                console.print_line(visible_line(&line))?;
+                console.print_line(line)?;
             }
             _ => {}
         }
@@ -88,9 +87,7 @@ fn show_request(request: &Connection, console: &mut Console) -> Result<(), CliEr
     } else {
         format!(": {}", request.note)
     };
-    // A note of several lines could pretend to be output of this program.
-    let line = format!("{} requests a connection{note}", request.contact);
-    console.print_line(visible_line(&line))?;
+    console.print_line(format!("{} requests a connection{note}", request.contact))?;
     console.print_line(format!(
         "  sealpost connections accept {0}   or   sealpost connections reject {0}",
         request.id

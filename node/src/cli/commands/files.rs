@@ -65,7 +65,7 @@ async fn list(args: &FilesArgs, client: &Client, console: &mut Console) -> Resul
     }
     let mut table = TextTable::new(&["FILE", "WITH", "NAME", "TYPE", "SIZE", "STATUS"])
         .without_wrapping(&[0, 4])
-        .truncate_rows(3);
+        .with_single_line_rows(3);
     for listed in &page.items {
         let file = &listed.attachment;
         let (status, color) = views::attachment_status(file);
@@ -80,15 +80,13 @@ async fn list(args: &FilesArgs, client: &Client, console: &mut Console) -> Resul
     }
     console.print_table(table)?;
     if page.next.is_some() {
-        console.print_line(format!(
-            "Only the newest {} are shown. Show more with: --limit 500",
-            args.limit
-        ))?;
+        console.print_line(views::truncation_notice(args.limit))?;
     }
     Ok(())
 }
 
-/// Describes the partners of a file as `to Bolt and 3 more`.
+/// Describes the messages of a file as `to Bolt and 3 more`: one for each recipient, so a contact
+/// that received the file in two messages counts twice.
 fn describe_contacts(listed: &ListedAttachment) -> String {
     let Some(first) = listed.contacts.first() else {
         return "-".to_owned();
@@ -125,7 +123,7 @@ fn print_status(file: &Attachment, console: &mut Console) -> Result<(), CliError
     )))
 }
 
-/// Starts the download of files that were not fetched automatically, and waits for it.
+/// Starts the download of files that were not downloaded automatically, and waits for it.
 async fn fetch(args: &FetchArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
     let mut files = load_attachments(&args.id, client).await?;
     for file in files
@@ -185,7 +183,7 @@ fn check_ready(attachment: &Attachment) -> Result<(), CliError> {
             "omit --no-wait, or wait until the file is ready (sealpost watch)"
         }
         AttachmentStatus::Offered => {
-            "omit --no-wait, or fetch the file first: sealpost files fetch FILE"
+            "omit --no-wait, or download the file first: sealpost files fetch FILE"
         }
         AttachmentStatus::Failed => "ask the sender to send the file again",
         AttachmentStatus::Staged

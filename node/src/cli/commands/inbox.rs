@@ -34,10 +34,7 @@ pub async fn run(args: &InboxArgs, client: &Client, console: &mut Console) -> Re
     let table = table(&page.items, args.all, console);
     console.print_table(table)?;
     if page.next.is_some() {
-        console.print_line(format!(
-            "Only the newest {} are shown. Show more with: --limit 500",
-            args.limit
-        ))?;
+        console.print_line(views::truncation_notice(args.limit))?;
     }
     console.print_hint("Show a message with: sealpost show MESSAGE")
 }
@@ -46,7 +43,7 @@ fn table(messages: &[Message], with_read: bool, console: &Console) -> TextTable 
     let header = ["MESSAGE", "FROM", "RECEIVED", "TEXT", "FILES", "READ"];
     let mut table = TextTable::new(if with_read { &header } else { &header[..5] })
         .without_wrapping(&[0, 2, 4])
-        .truncate_rows(1);
+        .with_single_line_rows(1);
     for message in messages {
         let files = if message.attachments.is_empty() {
             String::new()

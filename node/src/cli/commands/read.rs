@@ -5,8 +5,8 @@ use crate::{
     cli::{args::ReadArgs, client::Client, console::Console, error::CliError},
 };
 
-/// Marks messages as read, each with everything that its chat shows above it. If an id is wrong,
-/// the messages before it stay marked.
+/// Marks messages as read, each with the earlier messages of its chat. If an id is wrong, the
+/// messages before it stay marked.
 pub async fn run(args: &ReadArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
     let mut items = Vec::new();
     for id in &args.ids {

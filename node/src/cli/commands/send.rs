@@ -2,7 +2,7 @@
 
 use crate::{
     api::{
-        model::{Message, Node, Page, RelayState, SendMessage},
+        model::{ContentType, Message, Node, Page, RelayState, SendMessage},
         problem::ProblemCode,
     },
     cli::{
@@ -22,7 +22,7 @@ use std::{
 mod wait;
 
 /// Upper bound on the text that is read. It exceeds the limit for a message, so that the error can
-/// state the actual length; a longer text is counted only up to this bound.
+/// state the actual length.
 const TEXT_BYTES_READ_MAX: u64 = 16 * 1024 * 1024;
 
 /// Time limit for cleaning up, for example after Ctrl-C.
@@ -91,6 +91,7 @@ fn build_request(
     Ok(SendMessage {
         to: args.to.clone(),
         content: text.into_string(),
+        content_type: args.plain.then_some(ContentType::Plain),
         attachments: Vec::new(),
         reply_to: args.reply_to.clone(),
         action_required: args.action_required,
@@ -100,8 +101,8 @@ fn build_request(
     })
 }
 
-/// Reads the text from `-m`, `-t` or standard input. A message with files needs no text, so standard
-/// input is not read in that case.
+/// Reads the text from `-m`, `-t` or standard input. A message with files needs no text, so
+/// standard input is not read in that case.
 fn read_message_text(args: &SendArgs, has_files: bool) -> Result<String, CliError> {
     match (&args.message, &args.text_file) {
         (Some(text), _) => Ok(text.clone()),
@@ -122,19 +123,22 @@ fn read_message_text(args: &SendArgs, has_files: bool) -> Result<String, CliErro
 fn read_text(source: impl Read, path: &Path) -> Result<String, CliError> {
     let mut bytes = Vec::with_capacity(MESSAGE_TEXT_BYTES_MAX);
     source
-        .take(TEXT_BYTES_READ_MAX)
+        .take(TEXT_BYTES_READ_MAX + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| read_error(path, &error))?;
-    let is_truncated = bytes.len() as u64 == TEXT_BYTES_READ_MAX;
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(text),
-        // The bound may have cut a character; the text is too long in any case.
-        Err(error) if is_truncated => Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()),
-        Err(_) => Err(CliError::failed(
+    if bytes.len() as u64 > TEXT_BYTES_READ_MAX {
+        let detail = format!(
+            "the text has more than {TEXT_BYTES_READ_MAX} bytes, the limit is \
+             {MESSAGE_TEXT_BYTES_MAX}"
+        );
+        return Err(CliError::problem(ProblemCode::TextTooLong, detail));
+    }
+    String::from_utf8(bytes).map_err(|_| {
+        CliError::failed(
             format!("{} is not UTF-8 text", path.display()),
             "send it as a file with -a",
-        )),
-    }
+        )
+    })
 }
 
 fn read_error(path: &Path, error: &io::Error) -> CliError {

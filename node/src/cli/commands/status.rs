@@ -12,7 +12,8 @@ use crate::{
         views,
     },
 };
-use sealpost_proto::{DeliveryStatus, limits::PAGE_ITEMS_MAX};
+use comfy_table::Cell;
+use sealpost_proto::{DeliveryStatus, limits::PAGE_ITEMS_MAX, wire::WebhookState};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -81,14 +82,9 @@ async fn show_overview(client: &Client, console: &mut Console) -> Result<(), Cli
 
 fn show_node(node: &Node, console: &mut Console) -> Result<(), CliError> {
     let (relay, color) = describe_relay(node, console);
-    let delivery = match (node.delivery, &node.webhook_url) {
-        (DeliveryMode::Webhook, Some(url)) => format!("the relay calls {url}"),
-        (DeliveryMode::Webhook, None) => "the relay calls the node".to_owned(),
-        (DeliveryMode::Pull, _) => "the node polls the relay".to_owned(),
-    };
     let mut table = TextTable::new(&["NODE", &node.name]);
     table.add_row(vec![cell("relay"), status_cell(relay, color)]);
-    table.add_row(vec![cell("delivery"), cell(delivery)]);
+    table.add_row(vec![cell("delivery"), describe_delivery(node)]);
     table.add_row(vec![cell("unread"), cell(node.unread_count.to_string())]);
     table.add_row(vec![cell("pending"), cell(node.pending_count.to_string())]);
     table.add_row(vec![cell("fingerprint"), cell(&node.fingerprint)]);
@@ -106,6 +102,29 @@ fn show_node(node: &Node, console: &mut Console) -> Result<(), CliError> {
     warn_about_clock(node, console)
 }
 
+fn describe_delivery(node: &Node) -> Cell {
+    let url = node.webhook_url.as_deref().unwrap_or("the node");
+    let problem = match (node.delivery, node.webhook_state) {
+        (DeliveryMode::Pull, _) => return cell("the node polls the relay"),
+        (DeliveryMode::Webhook, None | Some(WebhookState::Active)) => {
+            return cell(format!("the relay calls {url}"));
+        }
+        (DeliveryMode::Webhook, Some(WebhookState::Unverified)) => "has not reached",
+        (DeliveryMode::Webhook, Some(WebhookState::Off)) => "no longer calls",
+        (DeliveryMode::Webhook, Some(WebhookState::None)) => "does not know",
+    };
+    let reason = node
+        .webhook_reason
+        .as_ref()
+        .map(|reason| format!(" ({reason})"))
+        .unwrap_or_default();
+    let text = format!(
+        "the relay {problem} {url}{reason}; the node polls the relay and requests tests of the \
+         webhook until one succeeds"
+    );
+    status_cell(text, StatusColor::Yellow)
+}
+
 fn describe_relay(node: &Node, console: &Console) -> (String, StatusColor) {
     let origin = &node.relay.origin;
     let reason = node
@@ -120,6 +139,10 @@ fn describe_relay(node: &Node, console: &Console) -> (String, StatusColor) {
             StatusColor::Yellow,
         ),
         RelayState::Connected => (format!("{origin}, connected"), StatusColor::Green),
+        RelayState::Refused => (
+            format!("{origin}, refuses this node's requests{reason}"),
+            StatusColor::Red,
+        ),
         RelayState::Unreachable => {
             let last = console.format_relative(node.relay.last_contact_at);
             (

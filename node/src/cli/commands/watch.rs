@@ -164,6 +164,7 @@ fn describe_node(node: &Node) -> String {
         RelayState::Starting => "not reached yet",
         RelayState::Connected => "connected",
         RelayState::Unreachable => "unreachable",
+        RelayState::Refused => "refuses requests",
     };
     format!("relay       {}: {state}{reason}", node.relay.origin)
 }

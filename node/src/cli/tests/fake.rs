@@ -1,6 +1,6 @@
 //! Fake daemon that serves scripted responses for the part of the local API that the CLI uses.
 
-use crate::daemon::{ADDRESS_FILE, TOKEN_FILE};
+use crate::daemon::{SOCKET_FILE, TOKEN_FILE};
 use crate::{
     api::{
         model::{
@@ -26,7 +26,7 @@ use axum::{
     routing::{get, post},
 };
 use clap::Parser as _;
-use sealpost_node_core::markdown::TextStyle;
+use sealpost_node_core::content::TextStyle;
 use sealpost_proto::Timestamp;
 use sealpost_service::ManualClock;
 use serde_json::{Value, json};
@@ -75,12 +75,7 @@ impl FakeDaemon {
     pub(super) async fn start(script: Script) -> Self {
         let data = tempfile::tempdir().unwrap();
         let script = Arc::new(Mutex::new(script));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        std::fs::write(
-            data.path().join(ADDRESS_FILE),
-            listener.local_addr().unwrap().to_string(),
-        )
-        .unwrap();
+        let listener = tokio::net::UnixListener::bind(data.path().join(SOCKET_FILE)).unwrap();
         std::fs::write(data.path().join(TOKEN_FILE), TOKEN).unwrap();
         let app = router(script.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });

@@ -1,4 +1,4 @@
-//! User actions on a transfer: cancel it, or fetch a file that was not fetched automatically.
+//! User actions on a transfer: cancel it, or request a download that did not start automatically.
 
 use super::error::fail_messages;
 use crate::{
@@ -14,8 +14,8 @@ use sealpost_proto::{FailureCode, limits};
 
 /// Cancels the transfer of a file. Idempotent.
 ///
-/// Cancelling an upload also fails the messages that need it. A cancelled download can be fetched
-/// again.
+/// Cancelling an upload also fails the messages that need it. A cancelled download can be
+/// requested again.
 ///
 /// # Errors
 /// `conflict` when it is too late to cancel.
@@ -51,13 +51,13 @@ fn cancel_upload(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
     fail_messages(tx, file.id, FailureCode::Cancelled, &reason)
 }
 
-/// Queues the download of a file that was not fetched automatically, was cancelled or failed.
-/// Idempotent.
+/// Queues the download of a file that was not downloaded automatically, or whose download was
+/// cancelled or has failed. Idempotent.
 ///
 /// # Errors
 /// `conflict` for an outgoing file; `files_too_large` if the files of its message exceed the limit
 /// in total.
-pub(crate) fn fetch(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
+pub(crate) fn request_download(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
     if file.direction == Direction::Out {
         return Err(conflict("the file was sent by this node"));
     }

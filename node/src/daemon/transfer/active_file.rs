@@ -1,4 +1,4 @@
-//! File that a transfer worker is currently moving.
+//! File whose transfer is running.
 
 use super::{
     Download, EarlyUpload, PROGRESS_SAVE_INTERVAL, TransferError, Upload, meter::Meter,

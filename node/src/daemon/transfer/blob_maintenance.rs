@@ -1,25 +1,26 @@
 //! Maintenance of this node's blobs at the relay: extends their lifetime, and deletes blobs that
-//! no recipient has to fetch any more.
+//! no recipient has to download any more.
 
 use super::{FAULT_RETRY_DELAY, TransferContext};
 use crate::{
     daemon::{
         retry::wait_after,
-        worker::{Next, Round, Worker},
+        worker::{NextRun, PeriodicTask, Worker},
     },
     fault::Fault,
     store::{
         Tx,
-        files::{self, DueRelayRequest, RelayRequest, StoredFile},
-        orphaned_blobs::{self, OrphanedBlob},
+        files::{self, BlobRequest, DueBlobRequest, StoredFile},
+        unreferenced_blobs::{self, UnreferencedBlob},
     },
 };
 use sealpost_proto::{ErrorCode, Timestamp, wire::ExtendBlob};
 use sealpost_relay_client::ClientError;
 use std::{sync::Arc, time::Duration};
 
-/// Maximum number of requests for files in one round, in addition to deletions of orphaned blobs.
-const ROUND_REQUESTS_MAX: usize = 32;
+/// Maximum number of requests about files in one run. Deletions of unreferenced blobs are not
+/// limited.
+const FILE_REQUESTS_PER_RUN_MAX: usize = 32;
 
 /// Sends due requests to the relay until shutdown.
 pub(in crate::daemon) async fn maintain_blobs(context: Arc<TransferContext>, worker: Worker) {
@@ -30,22 +31,22 @@ pub(in crate::daemon) async fn maintain_blobs(context: Arc<TransferContext>, wor
 
 struct BlobMaintenance(Arc<TransferContext>);
 
-impl Round for BlobMaintenance {
+impl PeriodicTask for BlobMaintenance {
     const ACTION: &'static str = "maintain blobs at the relay";
     const FAULT_RETRY_DELAY: Duration = FAULT_RETRY_DELAY;
 
-    async fn run(&mut self) -> Result<Next, Fault> {
+    async fn run_once(&mut self) -> Result<NextRun, Fault> {
         let TransferContext {
             database,
             early_uploads,
             ..
         } = &*self.0;
         let mut due = database.read(|tx| DueRequests::read(tx)).await?;
-        due.orphaned
-            .retain(|orphaned| !early_uploads.contains(orphaned.blob));
-        if due.files.is_empty() && due.orphaned.is_empty() {
+        due.unreferenced
+            .retain(|unreferenced| !early_uploads.contains(unreferenced.blob));
+        if due.files.is_empty() && due.unreferenced.is_empty() {
             let now = database.now();
-            return Ok(Next::Idle(due.next.filter(|next| *next > now)));
+            return Ok(NextRun::Idle(due.next.filter(|next| *next > now)));
         }
         // A fault with one blob must not delay the others.
         let mut has_failed = false;
@@ -56,31 +57,31 @@ impl Round for BlobMaintenance {
                 has_failed = true;
             }
         }
-        for orphaned in due.orphaned {
-            if let Err(fault) = self.delete_orphaned(orphaned).await {
-                tracing::error!(%fault, "cannot store the deletion of an orphaned blob");
+        for unreferenced in due.unreferenced {
+            if let Err(fault) = self.delete_unreferenced(unreferenced).await {
+                tracing::error!(%fault, "cannot store the deletion of an unreferenced blob");
                 has_failed = true;
             }
         }
         Ok(if has_failed {
-            Next::Pause(FAULT_RETRY_DELAY)
+            NextRun::Pause(FAULT_RETRY_DELAY)
         } else {
-            Next::Continue
+            NextRun::Continue
         })
     }
 }
 
 impl BlobMaintenance {
     /// Deletes a blob that was uploaded early and is neither needed nor being uploaded.
-    async fn delete_orphaned(&self, orphaned: OrphanedBlob) -> Result<(), Fault> {
+    async fn delete_unreferenced(&self, unreferenced: UnreferencedBlob) -> Result<(), Fault> {
         let TransferContext {
             database, relay, ..
         } = &*self.0;
-        let blob = orphaned.blob;
+        let blob = unreferenced.blob;
         // Checked again: since the due requests were read, and before the check for a running early
         // upload, a message may have started to use the file.
         if !database
-            .read(move |tx| orphaned_blobs::contains(tx, &blob))
+            .read(move |tx| unreferenced_blobs::contains(tx, &blob))
             .await?
         {
             return Ok(());
@@ -89,28 +90,32 @@ impl BlobMaintenance {
             Ok(()) => {
                 relay.record_response().await;
                 database
-                    .write_without_wake_up(move |tx| orphaned_blobs::remove(tx, &blob))
+                    .write_without_wake_up(move |tx| unreferenced_blobs::remove(tx, &blob))
                     .await
             }
             Err(error) => {
-                let at = database.now().plus(wait_after(&error, orphaned.attempt));
+                let at = database
+                    .now()
+                    .plus(wait_after(&error, unreferenced.attempt));
                 database
-                    .write_without_wake_up(move |tx| orphaned_blobs::postpone(tx, &orphaned, at))
+                    .write_without_wake_up(move |tx| {
+                        unreferenced_blobs::postpone(tx, &unreferenced, at)
+                    })
                     .await
             }
         }
     }
 
-    async fn send(&self, due: &DueRelayRequest) -> Result<(), Fault> {
+    async fn send(&self, due: &DueBlobRequest) -> Result<(), Fault> {
         let relay = &self.0.relay;
         let blob = due.file.descriptor.blob.id;
         let response = match due.request {
-            RelayRequest::Extend(expires_at) => relay
+            BlobRequest::Extend(expires_at) => relay
                 .client
                 .extend_blob(blob, &ExtendBlob { expires_at })
                 .await
                 .map(|blob| Some(blob.expires_at)),
-            RelayRequest::Delete => relay.client.delete_blob(blob).await.map(|()| None),
+            BlobRequest::Delete => relay.client.delete_blob(blob).await.map(|()| None),
         };
         match response {
             Ok(expires_at) => {
@@ -136,36 +141,32 @@ impl BlobMaintenance {
             None => {
                 self.0.files.remove(file.disk_file).await;
                 database
-                    .write_without_wake_up(move |tx| files::complete_relay_request(tx, id))
+                    .write_without_wake_up(move |tx| files::complete_blob_request(tx, id))
                     .await
             }
         }
     }
 
-    async fn record_failure(
-        &self,
-        due: &DueRelayRequest,
-        error: &ClientError,
-    ) -> Result<(), Fault> {
+    async fn record_failure(&self, due: &DueBlobRequest, error: &ClientError) -> Result<(), Fault> {
         let (database, id) = (&self.0.database, due.file.id);
         let is_gone =
             matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::NotFound);
-        if is_gone && due.request != RelayRequest::Delete {
+        if is_gone && due.request != BlobRequest::Delete {
             return database.write(move |tx| files::upload_again(tx, id)).await;
         }
         let (attempt, reason) = (due.attempt + 1, error.to_string());
         let at = database.now().plus(wait_after(error, due.attempt));
         database
             .write_without_wake_up(move |tx| {
-                files::postpone_relay_request(tx, id, attempt, &reason, at)
+                files::postpone_blob_request(tx, id, attempt, &reason, at)
             })
             .await
     }
 }
 
 struct DueRequests {
-    files: Vec<DueRelayRequest>,
-    orphaned: Vec<OrphanedBlob>,
+    files: Vec<DueBlobRequest>,
+    unreferenced: Vec<UnreferencedBlob>,
     /// When the next request will be due.
     next: Option<Timestamp>,
 }
@@ -173,12 +174,12 @@ struct DueRequests {
 impl DueRequests {
     fn read(tx: &Tx<'_>) -> Result<Self, Fault> {
         let next = [
-            files::find_next_relay_request(tx)?,
-            orphaned_blobs::find_next_due(tx)?,
+            files::find_next_blob_request(tx)?,
+            unreferenced_blobs::find_next_due(tx)?,
         ];
         Ok(Self {
-            files: files::load_due_relay_requests(tx, ROUND_REQUESTS_MAX)?,
-            orphaned: orphaned_blobs::load_due(tx)?,
+            files: files::load_due_blob_requests(tx, FILE_REQUESTS_PER_RUN_MAX)?,
+            unreferenced: unreferenced_blobs::load_due(tx)?,
             next: next.into_iter().flatten().min(),
         })
     }

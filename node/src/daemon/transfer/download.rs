@@ -48,7 +48,7 @@ impl Download {
         let blob_download = self
             .context
             .files
-            .fetch(self.row.disk_file, &descriptor.file_key, &descriptor.sealed)
+            .open_download(self.row.disk_file, &descriptor.file_key, &descriptor.sealed)
             .await?;
         let present = blob_download.present_parts();
         let _ = self.blob_download.set(Arc::new(blob_download));
@@ -144,7 +144,7 @@ impl Download {
     }
 }
 
-/// Marks a verified file as ready and queues a receipt, after which its senders can delete the blob.
+/// Marks a verified file as ready, and queues a receipt that lets its senders delete the blob.
 pub(super) fn mark_ready(tx: &Tx<'_>, id: FileId, blob: &BlobId) -> Result<(), Fault> {
     if files::advance(tx, id, FileStatus::Ready, None)? {
         files::find_senders(tx, id)?

@@ -1,5 +1,5 @@
-//! Early uploads: parts of a file leave while the rest is still being sealed, before any message
-//! needs the file (`docs/decisions/upload-parts-before-the-message-exists.md`).
+//! Early uploads: parts of a file are uploaded while the rest is still being sealed, before any
+//! message needs the file (`docs/decisions/upload-parts-before-the-message-exists.md`).
 //!
 //! A failed early upload has no consequences: once a message needs the file, the missing parts are
 //! uploaded as usual.
@@ -8,7 +8,7 @@ use super::{TransferContext, error::TransferError, upload::BlobUpload};
 use crate::{
     daemon::Database,
     files::{DiskFileId, PartMemoryBudget, SealedParts},
-    store::orphaned_blobs,
+    store::unreferenced_blobs,
 };
 use sealpost_e2ee::attachment::blob_len;
 use sealpost_node_core::transfer::PartSet;
@@ -187,7 +187,7 @@ impl Staging {
         let Some(early) = &self.early else { return };
         self.early_uploads.add(early);
         let (blob, database) = (self.blob, &self.early_uploads.database);
-        let added = database.write_without_wake_up(move |tx| orphaned_blobs::add(tx, &blob));
+        let added = database.write_without_wake_up(move |tx| unreferenced_blobs::add(tx, &blob));
         match added.await {
             Ok(()) => {
                 early.is_ready.store(true, Ordering::SeqCst);

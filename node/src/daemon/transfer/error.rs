@@ -6,7 +6,7 @@ use crate::{
         retry::{unreachable_backoff, wait_after},
     },
     fault::Fault,
-    files::FetchError,
+    files::DownloadError,
     store::{
         Tx,
         deliveries::{self, StatusChange},
@@ -49,14 +49,14 @@ impl From<std::io::Error> for TransferError {
     }
 }
 
-impl From<FetchError> for TransferError {
-    fn from(error: FetchError) -> Self {
+impl From<DownloadError> for TransferError {
+    fn from(error: DownloadError) -> Self {
         match error {
-            FetchError::NotDescribed => {
+            DownloadError::NotDescribed => {
                 Self::Permanent(format!("{error}; ask the sender to send it again"))
             }
-            FetchError::PartLength => Self::retryable(error.to_string()),
-            FetchError::Disk(error) => error.into(),
+            DownloadError::PartLength => Self::retryable(error.to_string()),
+            DownloadError::Disk(error) => error.into(),
         }
     }
 }
@@ -193,22 +193,23 @@ mod tests {
     }
 
     #[test]
-    fn relay_requests_leave_the_file_reason() {
+    fn blob_requests_leave_the_file_reason() {
         let mut pair = connected_pair(505);
         let file = pair.acme.stage(10);
         pair.acme.send_files(pair.to_bolt, "with a file", &[file]);
         pair.acme
             .step(|tx, _| fail_file(tx, file, Direction::Out, "the disk lost it"));
         let at = pair.acme.now.plus(Duration::from_secs(5));
-        pair.acme
-            .step(|tx, _| files::postpone_relay_request(tx, file, 1, "the relay is away", at));
+        pair.acme.step(|tx, _| {
+            files::postpone_blob_request(tx, file, 1, "the relay does not respond", at)
+        });
         let stored = pair.acme.file(file);
         assert_eq!(
             (stored.attempt, stored.reason.as_deref()),
             (0, Some("the disk lost it"))
         );
         pair.acme
-            .step(|tx, _| files::complete_relay_request(tx, file));
+            .step(|tx, _| files::complete_blob_request(tx, file));
         let stored = pair.acme.file(file);
         assert_eq!(stored.status, FileStatus::Failed);
         assert_eq!(stored.reason.as_deref(), Some("the disk lost it"));

@@ -1,4 +1,4 @@
-//! Progress of one file whose parts move in parallel.
+//! Progress of one file whose parts are transferred in parallel.
 
 use crate::{
     progress::{Progress, RunningTransfer},

@@ -1,4 +1,4 @@
-//! State of the files in the database, compared with those that a worker is moving.
+//! State of the files in the database, compared with the running transfers.
 
 use super::{ACTIVE_FILES_MAX, Direction, Fault, FileStatus, StoredFile, Tx, files};
 use sealpost_node_core::model::FileId;
@@ -20,9 +20,9 @@ pub(super) enum StopMode {
     AfterRunningSteps,
 }
 
-/// Changes that bring a worker up to date with the database.
+/// Changes that bring the running transfers up to date with the database.
 pub(super) struct Snapshot {
-    /// Active files that should no longer move.
+    /// Active files whose transfer must stop.
     pub(super) stopped: Vec<(u64, StopMode)>,
     /// Early uploads whose files a message needs now.
     pub(super) promoted: Vec<(u64, StoredFile)>,

@@ -9,11 +9,11 @@ use super::{download::mark_ready, *};
 use crate::{
     fault::Fault,
     outbox,
-    store::files::RelayRequest,
+    store::files::BlobRequest,
     testing::{Pair, TestNode, connect_nodes, connected_pair, settle},
 };
 use sealpost_node_core::{
-    model::{FileId, FileStatus, MessageId},
+    model::{ContentType, FileId, FileStatus, MessageId},
     transfer::DownloadPolicy,
 };
 use sealpost_proto::{DeliveryStatus, FailureCode, limits::BLOB_LIFETIME_AFTER_MESSAGE};
@@ -34,8 +34,8 @@ fn status(node: &mut TestNode, file: FileId) -> FileStatus {
     node.file(file).status
 }
 
-fn due(node: &mut TestNode) -> Vec<(FileId, RelayRequest)> {
-    let due = node.step(|tx, _| files::load_due_relay_requests(tx, 100));
+fn due(node: &mut TestNode) -> Vec<(FileId, BlobRequest)> {
+    let due = node.step(|tx, _| files::load_due_blob_requests(tx, 100));
     due.into_iter()
         .map(|due| (due.file.id, due.request))
         .collect()
@@ -44,13 +44,13 @@ fn due(node: &mut TestNode) -> Vec<(FileId, RelayRequest)> {
 fn deletes(node: &mut TestNode) -> Vec<FileId> {
     due(node)
         .into_iter()
-        .filter(|(_, request)| *request == RelayRequest::Delete)
+        .filter(|(_, request)| *request == BlobRequest::Delete)
         .map(|(id, _)| id)
         .collect()
 }
 
-/// Marks all files of the last received message as fetched.
-fn fetch_all(node: &mut TestNode) {
+/// Marks all files of the last received message as downloaded.
+fn complete_downloads(node: &mut TestNode) {
     for file in node.received_files() {
         node.step(|tx, _| {
             files::advance(tx, file.id, FileStatus::Downloading, None)?;
@@ -125,20 +125,21 @@ fn cancel_releases_unneeded_files_of_the_message() {
     assert_eq!(deleted, all);
     assert_eq!(status(&mut pair.acme, files[0]), FileStatus::Released);
     pair.acme
-        .step(|tx, _| files::complete_relay_request(tx, files[0]));
+        .step(|tx, _| files::complete_blob_request(tx, files[0]));
     assert!(!deletes(&mut pair.acme).contains(&files[0]));
-    let draft = outbox::Draft {
+    let outgoing = outbox::OutgoingMessage {
         to: vec![pair.to_bolt],
         content: "again".to_owned(),
+        content_type: ContentType::Markdown,
         attachments: vec![pair.acme.file(files[0]).attachment],
         reply_to: None,
         action_required: false,
         deliver_by: None,
         read_by: None,
     };
-    let again = pair
-        .acme
-        .commit(|tx, identity| outbox::send(tx, identity, &draft, limits::MESSAGE_FILES_BYTES_MAX));
+    let again = pair.acme.commit(|tx, identity| {
+        outbox::send(tx, identity, &outgoing, limits::MESSAGE_FILES_BYTES_MAX)
+    });
     assert!(
         matches!(again, Err(Fault::Refused(_))),
         "a released file cannot be sent again"
@@ -154,7 +155,10 @@ fn sealed_and_unused_files_cannot_be_cancelled() {
         !change(&mut pair.acme, staged, cancel),
         "a staged file is deleted, not cancelled"
     );
-    assert!(!change(&mut pair.acme, files[0], fetch), "it is present");
+    assert!(
+        !change(&mut pair.acme, files[0], request_download),
+        "it is present"
+    );
     pair.acme.seal();
     assert!(!change(&mut pair.acme, files[0], cancel));
     settle(&mut pair.acme, &mut pair.bolt);
@@ -166,7 +170,7 @@ fn sealed_and_unused_files_cannot_be_cancelled() {
 }
 
 #[test]
-fn cancelled_download_can_be_fetched_again() {
+fn cancelled_download_can_be_requested_again() {
     let mut pair = connected_pair(630);
     send_uploaded(&mut pair, 1);
     settle(&mut pair.acme, &mut pair.bolt);
@@ -178,17 +182,20 @@ fn cancelled_download_can_be_fetched_again() {
     }
     assert!(!pair.bolt.step(|tx, _| files::is_transferring(tx, file)));
     for _ in 0..2 {
-        assert!(change(&mut pair.bolt, file, fetch));
+        assert!(change(&mut pair.bolt, file, request_download));
         assert_eq!(status(&mut pair.bolt, file), FileStatus::Waiting);
     }
-    fetch_all(&mut pair.bolt);
-    assert!(change(&mut pair.bolt, file, fetch), "it is present");
+    complete_downloads(&mut pair.bolt);
+    assert!(
+        change(&mut pair.bolt, file, request_download),
+        "it is present"
+    );
     assert!(!change(&mut pair.bolt, file, cancel), "too late");
     assert_eq!(status(&mut pair.bolt, file), FileStatus::Ready);
 }
 
 #[test]
-fn download_policy_limits_automatic_fetches() {
+fn policy_limits_automatic_downloads() {
     let mut pair = connected_pair(640);
     pair.bolt.identity.downloads = DownloadPolicy::UpTo(20);
     let files = [10, 20, 21].map(|bytes| pair.acme.stage(bytes));
@@ -207,12 +214,12 @@ fn download_policy_limits_automatic_fetches() {
             FileStatus::Offered
         ]
     );
-    assert!(change(&mut pair.bolt, received[2].id, fetch));
+    assert!(change(&mut pair.bolt, received[2].id, request_download));
     assert_eq!(status(&mut pair.bolt, received[2].id), FileStatus::Waiting);
 }
 
 #[test]
-fn blob_is_deleted_after_all_recipients_fetched_it() {
+fn blob_is_deleted_after_all_recipients_downloaded_it() {
     let (mut acme, mut bolt, mut cora) = (
         TestNode::new("Acme", 650),
         TestNode::new("Bolt", 651),
@@ -231,7 +238,7 @@ fn blob_is_deleted_after_all_recipients_fetched_it() {
     for envelope in &sealed {
         let _ = (bolt.receive(envelope), cora.receive(envelope));
     }
-    fetch_all(&mut bolt);
+    complete_downloads(&mut bolt);
     settle(&mut bolt, &mut acme);
     assert_eq!(
         (status(&mut acme, file), deletes(&mut acme)),
@@ -243,7 +250,7 @@ fn blob_is_deleted_after_all_recipients_fetched_it() {
         Vec::<FileId>::new(),
         "one recipient counts once"
     );
-    fetch_all(&mut cora);
+    complete_downloads(&mut cora);
     settle(&mut cora, &mut acme);
     assert_eq!(
         (status(&mut acme, file), deletes(&mut acme)),
@@ -284,7 +291,7 @@ fn blob_lifetime_exceeds_its_message_by_a_week() {
     let until = pair.acme.now.plus(DAY * 14);
     assert_eq!(
         due(&mut pair.acme),
-        [(files[0], RelayRequest::Extend(until))]
+        [(files[0], BlobRequest::Extend(until))]
     );
     pair.acme
         .step(|tx, _| files::set_extended(tx, files[0], until));
@@ -298,7 +305,7 @@ fn blob_lifetime_exceeds_its_message_by_a_week() {
         .plus(limits::ENVELOPE_LIFETIME_DEFAULT + BLOB_LIFETIME_AFTER_MESSAGE);
     assert_eq!(
         due(&mut pair.acme),
-        [(files[0], RelayRequest::Extend(until))],
+        [(files[0], BlobRequest::Extend(until))],
         "counted from acceptance by the relay"
     );
     pair.acme
@@ -314,7 +321,7 @@ fn blob_lifetime_exceeds_its_message_by_a_week() {
     );
     assert!(
         due(&mut pair.acme).is_empty(),
-        "the recipient may still be fetching it"
+        "the recipient may still be downloading it"
     );
     pair.acme.advance(DAY * 5);
     pair.acme.step(|tx, _| files::maintain_blobs(tx));
@@ -352,7 +359,7 @@ fn progress_clears_the_reason_and_retry_time() {
     assert_eq!(moving(&mut pair.acme), 1);
     let at = pair.acme.now.plus(Duration::from_secs(5));
     pair.acme
-        .step(|tx, _| files::postpone(tx, file, 3, "the line is cut", at));
+        .step(|tx, _| files::postpone(tx, file, 3, "the connection was lost", at));
     assert_eq!(moving(&mut pair.acme), 0);
     assert_eq!(
         pair.acme
@@ -362,7 +369,7 @@ fn progress_clears_the_reason_and_retry_time() {
     let stored = pair.acme.file(file);
     assert_eq!(
         (stored.attempt, stored.reason.as_deref()),
-        (3, Some("the line is cut"))
+        (3, Some("the connection was lost"))
     );
     pair.acme.advance(Duration::from_secs(5));
     assert_eq!(moving(&mut pair.acme), 1);

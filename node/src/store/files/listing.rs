@@ -24,6 +24,7 @@ pub(crate) struct ListedFile {
     pub created_at: Timestamp,
     /// First postings that show the file, with their contacts' names.
     pub messages: Vec<(MessageId, String)>,
+    /// Number of messages that use the file, one for each recipient.
     pub message_count: u64,
 }
 

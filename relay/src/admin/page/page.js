@@ -2,7 +2,7 @@
 // HTML. The token comes from the form or from the fragment of the URL, which browsers do not send, and is stored in this
 // tab only.
 
-import { bars } from "/chart.js";
+import { createBars } from "/chart.js";
 
 const REFRESH_MS = 5_000;
 const RESPONSE_TIMEOUT_MS = 10_000;
@@ -56,10 +56,10 @@ async function fetchJson(path) {
 
 // --- formatting ---
 
-const number = (value) => value.toLocaleString();
-const plural = (value, noun, many = `${noun}s`) => `${number(value)} ${value === 1 ? noun : many}`;
+const formatNumber = (value) => value.toLocaleString();
+const formatPlural = (value, noun, many = `${noun}s`) => `${formatNumber(value)} ${value === 1 ? noun : many}`;
 
-function duration(ms) {
+function formatDuration(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
   if (seconds < 60) return `${seconds} s`;
   if (seconds < 3_600) return `${Math.floor(seconds / 60)} min`;
@@ -68,13 +68,13 @@ function duration(ms) {
 }
 
 /** Formats a time, with the date unless it is today. */
-function dateTime(ms) {
+function formatDateTime(ms) {
   const at = new Date(ms);
   const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   return at.toDateString() === new Date().toDateString() ? time : `${at.toLocaleDateString()} ${time}`;
 }
 
-function size(bytes) {
+function formatSize(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let unit = 0;
   let value = bytes;
@@ -87,7 +87,7 @@ function size(bytes) {
 
 // --- elements ---
 
-function element(name, className, ...children) {
+function createElement(name, className, ...children) {
   const node = document.createElement(name);
   if (className) node.className = className;
   node.append(...children);
@@ -100,77 +100,81 @@ function setText(id, text, className) {
   if (className !== undefined) target.className = className;
 }
 
-function chart([key, title], stats) {
+function createChart([key, title], stats) {
   const values = stats.minutes.map((minute) => minute[key]);
-  const total = number(stats.last_hour[key]);
+  const total = formatNumber(stats.last_hour[key]);
   const peak = Math.max(...values);
-  const head = element("header", "", element("h3", "", title), element("strong", "", total));
-  const foot = element(
+  const head = createElement("header", "", createElement("h3", "", title), createElement("strong", "", total));
+  const foot = createElement(
     "footer",
     "quiet",
-    element("span", "", "1 h ago"),
-    element("span", "", peak === 0 ? "none" : `peak ${number(peak)} / min`),
-    element("span", "", "now"),
+    createElement("span", "", "1 h ago"),
+    createElement("span", "", peak === 0 ? "none" : `peak ${formatNumber(peak)} / min`),
+    createElement("span", "", "now"),
   );
-  return element("div", `card chart ${key}`, head, bars(values, `${title} in the last hour: ${total}`), foot);
+  const bars = createBars(values, `${title} in the last hour: ${total}`);
+  return createElement("div", `card chart ${key}`, head, bars, foot);
 }
 
-function cell([label, content, className]) {
-  const node = element("td", className ?? "", content);
+function createCell([label, content, className]) {
+  const node = createElement("td", className ?? "", content);
   node.dataset.label = label;
   return node;
 }
 
-function table(rows) {
-  const head = rows[0].map(([label, , className]) => element("th", className === "number" ? "number" : "", label));
-  const body = rows.map((cells) => element("tr", "", ...cells.map(cell)));
-  return element("table", "", element("thead", "", element("tr", "", ...head)), element("tbody", "", ...body));
+function createTable(rows) {
+  const headings = rows[0].map(([label, , className]) =>
+    createElement("th", className === "number" ? "number" : "", label),
+  );
+  const body = rows.map((cells) => createElement("tr", "", ...cells.map(createCell)));
+  const head = createElement("thead", "", createElement("tr", "", ...headings));
+  return createElement("table", "", head, createElement("tbody", "", ...body));
 }
 
-function accountName(id) {
-  const name = element("code", "", id.slice(0, 8));
+function createAccountName(id) {
+  const name = createElement("code", "", id.slice(0, 8));
   name.title = id;
   return name;
 }
 
-function stateName(queue) {
+function createStateName(queue) {
   const [text, color] = STATES[queue.state] ?? [queue.state, ""];
-  return color ? element("span", `pill ${color}`, text) : text;
+  return color ? createElement("span", `pill ${color}`, text) : text;
 }
 
-const age = (queue, now) => (queue.oldest_at === undefined ? "–" : duration(now - queue.oldest_at));
-const nextAttempt = (queue, now) =>
-  queue.next_attempt_at === undefined ? "–" : `in ${duration(queue.next_attempt_at - now)}`;
+const formatAge = (queue, now) => (queue.oldest_at === undefined ? "–" : formatDuration(now - queue.oldest_at));
+const formatNextAttempt = (queue, now) =>
+  queue.next_attempt_at === undefined ? "–" : `in ${formatDuration(queue.next_attempt_at - now)}`;
 
 function failingRow(queue, now) {
   return [
-    ["Account", accountName(queue.account_id), "nowrap"],
+    ["Account", createAccountName(queue.account_id), "nowrap"],
     ["Endpoint", queue.webhook_host ?? "–", "nowrap"],
-    ["State", stateName(queue), "nowrap"],
+    ["State", createStateName(queue), "nowrap"],
     ["Last reason", queue.reason ?? "–", "wrap"],
-    ["Failures", number(queue.failures), "number"],
-    ["Waiting", number(queue.waiting), "number"],
-    ["Oldest", age(queue, now), "number"],
-    ["Next attempt", nextAttempt(queue, now), "number"],
+    ["Failures", formatNumber(queue.failures), "number"],
+    ["Waiting", formatNumber(queue.waiting), "number"],
+    ["Oldest", formatAge(queue, now), "number"],
+    ["Next attempt", formatNextAttempt(queue, now), "number"],
   ];
 }
 
 function queueRow(queue, now) {
   return [
-    ["Account", accountName(queue.account_id), "nowrap"],
+    ["Account", createAccountName(queue.account_id), "nowrap"],
     ["Endpoint", queue.webhook_host ?? "–", "nowrap"],
-    ["State", stateName(queue), "nowrap"],
-    ["Waiting", number(queue.waiting), "number"],
-    ["Oldest", age(queue, now), "number"],
-    ["Next attempt", nextAttempt(queue, now), "number"],
+    ["State", createStateName(queue), "nowrap"],
+    ["Waiting", formatNumber(queue.waiting), "number"],
+    ["Oldest", formatAge(queue, now), "number"],
+    ["Next attempt", formatNextAttempt(queue, now), "number"],
   ];
 }
 
-function list(id, { queues, next }, row, now, empty) {
-  if (queues.length === 0) return byId(id).replaceChildren(element("p", "quiet", empty));
-  const parts = [table(queues.map((queue) => row(queue, now)))];
+function showQueues(id, { queues, next }, row, now, empty) {
+  if (queues.length === 0) return byId(id).replaceChildren(createElement("p", "quiet", empty));
+  const parts = [createTable(queues.map((queue) => row(queue, now)))];
   if (next !== undefined) {
-    parts.push(element("p", "quiet", `The oldest ${ROWS} queues. To list all: sealpost-relay queue list`));
+    parts.push(createElement("p", "quiet", `The oldest ${ROWS} queues. To list all: sealpost-relay queue list`));
   }
   return byId(id).replaceChildren(...parts);
 }
@@ -181,29 +185,30 @@ function showStats(stats) {
   const { relay_time: now, storage } = stats;
   setText("origin", stats.origin);
   setText("health", stats.readiness, `pill ${stats.readiness === "ready" ? "good" : "bad"}`);
-  setText("queued", number(stats.queued));
-  setText("queues", stats.queues === 0 ? "All queues are empty." : `for ${plural(stats.queues, "account")}`);
-  setText("oldest", stats.oldest_at === undefined ? "–" : duration(now - stats.oldest_at));
-  setText("oldest-since", stats.oldest_at === undefined ? "" : `since ${dateTime(stats.oldest_at)}`);
-  setText("failing", number(stats.failing), `figure ${stats.failing === 0 ? "" : "bad"}`);
+  setText("queued", formatNumber(stats.queued));
+  setText("queues", stats.queues === 0 ? "All queues are empty." : `for ${formatPlural(stats.queues, "account")}`);
+  setText("oldest", stats.oldest_at === undefined ? "–" : formatDuration(now - stats.oldest_at));
+  setText("oldest-since", stats.oldest_at === undefined ? "" : `since ${formatDateTime(stats.oldest_at)}`);
+  setText("failing", formatNumber(stats.failing), `figure ${stats.failing === 0 ? "" : "bad"}`);
   setText("failing-note", stats.failing === 0 ? "All endpoints are healthy." : "with queued items");
-  setText("accounts", number(stats.accounts));
-  const suspended = stats.suspended === 0 ? "" : `, ${number(stats.suspended)} suspended`;
-  setText("mailboxes", `${plural(stats.mailboxes, "mailbox", "mailboxes")}${suspended}`);
-  setText("connections", number(stats.connections));
+  setText("accounts", formatNumber(stats.accounts));
+  const suspended = stats.suspended === 0 ? "" : `, ${formatNumber(stats.suspended)} suspended`;
+  setText("mailboxes", `${formatPlural(stats.mailboxes, "mailbox", "mailboxes")}${suspended}`);
+  setText("connections", formatNumber(stats.connections));
   const left = stats.certificate_not_after === undefined ? Infinity : stats.certificate_not_after - now;
-  const expiry = left > 0 ? `certificate expires in ${duration(left)}` : `certificate expired ${duration(-left)} ago`;
+  const expiry =
+    left > 0 ? `certificate expires in ${formatDuration(left)}` : `certificate expired ${formatDuration(-left)} ago`;
   setText("certificate", left === Infinity ? "" : expiry, left < CERTIFICATE_WARNING_MS ? "quiet bad" : "quiet");
-  setText("free", storage.free_bytes === undefined ? "–" : size(storage.free_bytes));
-  setText("used", `${size(storage.database_bytes)} database, ${size(storage.blob_bytes)} files`);
-  byId("charts").replaceChildren(...CHARTS.map((which) => chart(which, stats)));
-  setText("running", `Version ${stats.version}, running for ${duration(now - stats.started_at)}`);
+  setText("free", storage.free_bytes === undefined ? "–" : formatSize(storage.free_bytes));
+  setText("used", `${formatSize(storage.database_bytes)} database, ${formatSize(storage.blob_bytes)} files`);
+  byId("charts").replaceChildren(...CHARTS.map((which) => createChart(which, stats)));
+  setText("running", `Version ${stats.version}, running for ${formatDuration(now - stats.started_at)}`);
 }
 
 function show([stats, failing, queues]) {
   showStats(stats);
-  list("failing-list", failing, failingRow, stats.relay_time, "No endpoint is failing.");
-  list("queue-list", queues, queueRow, stats.relay_time, "All queues are empty.");
+  showQueues("failing-list", failing, failingRow, stats.relay_time, "No endpoint is failing.");
+  showQueues("queue-list", queues, queueRow, stats.relay_time, "All queues are empty.");
   lastUpdate = new Date();
   setText("updated", `Updated at ${lastUpdate.toLocaleTimeString()}`);
   byId("notice").hidden = true;

@@ -7,7 +7,7 @@ use crate::{
     storage::DiskUsage,
 };
 use sealpost_relay_core::space::{DiskSpace, Reserve};
-use sealpost_service::units::format_size;
+use sealpost_service::units::format_unequal;
 use std::fs;
 
 pub(super) fn check(findings: &mut Findings, config: &Config, is_running: bool) {
@@ -21,7 +21,7 @@ pub(super) fn check(findings: &mut Findings, config: &Config, is_running: bool) 
     let file = fs::metadata(&path).ok();
     let Some(DiskUsage {
         free_bytes,
-        held_bytes,
+        reserve_file_bytes,
         reserve_bytes,
     }) = DiskUsage::measure(&directories, file.as_ref(), config.storage.reserve())
     else {
@@ -33,7 +33,7 @@ pub(super) fn check(findings: &mut Findings, config: &Config, is_running: bool) 
             ),
         );
     };
-    let (free, reserve) = (format_size(free_bytes), format_size(reserve_bytes));
+    let (free, reserve) = format_unequal(free_bytes, reserve_bytes);
     let wanted_bytes = Reserve::file_bytes(reserve_bytes);
     if DiskSpace::default().step(free_bytes, reserve_bytes) == DiskSpace::Low {
         let text = format!(
@@ -43,17 +43,14 @@ pub(super) fn check(findings: &mut Findings, config: &Config, is_running: bool) 
         return findings.fail("storage", text);
     }
     let text = format!("{free} free, of which {reserve} are reserved");
-    match (held_bytes < wanted_bytes, is_running) {
+    match (reserve_file_bytes < wanted_bytes, is_running) {
         (true, true) => {
-            let (held, wanted, shown) = (
-                format_size(held_bytes),
-                format_size(wanted_bytes),
-                path.display(),
-            );
+            let (actual, wanted) = format_unequal(reserve_file_bytes, wanted_bytes);
+            let display = path.display();
             findings.warn(
                 "storage",
                 format!(
-                    "{text}, but {shown} holds only {held} of {wanted}: restart the relay if the \
+                    "{text}, but {display} has only {actual} of {wanted}: restart the relay if the \
                      setting changed, otherwise see its log"
                 ),
             );
@@ -73,7 +70,7 @@ mod tests {
     use std::{fs::File, io::Write as _};
 
     #[test]
-    fn reserve_and_its_file_are_checked() {
+    fn reserve_file_is_checked() {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config {
             data: directory.path().to_owned(),
@@ -97,7 +94,7 @@ mod tests {
         );
         let (status, text) = found(&config, true);
         assert!(
-            status == CheckStatus::Warn && text.contains("holds only 0 B of"),
+            status == CheckStatus::Warn && text.contains("has only 0 B of"),
             "{text}"
         );
         let mut file = File::create(directory.path().join(RESERVE_FILE)).unwrap();

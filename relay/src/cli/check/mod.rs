@@ -6,16 +6,16 @@ mod tls;
 
 use crate::{
     blobs::{Blobs, PartName},
-    config::{Config, Overrides},
+    config::{Config, Egress, Overrides},
     data_layout::{BLOBS_DIR, DATABASE_FILE, SECRET_FILE},
-    settings::Settings,
+    settings::{Settings, create_client},
     store::{Inspection, StoreError},
 };
 use clap::Args;
 use http::{HeaderMap, Method};
-use sealpost_egress::{Client, Guard, Limits, Request};
-use sealpost_proto::{BlobId, Origin, Timestamp, limits::CLOCK_BEHIND_MAX, wire::WellKnown};
-use sealpost_service::{Clock as _, DataDir, SystemClock};
+use sealpost_egress::{Guard, Request};
+use sealpost_proto::{BlobId, Origin, Timestamp, limits::{CLOCK_BEHIND_MAX, WEBHOOK_TIMEOUT}, wire::WellKnown};
+use sealpost_service::{Clock as _, DataDir, SystemClock, escape::escape_line, units::shell_quote};
 use sealpost_sqlite::Schema;
 use std::{
     fmt,
@@ -87,7 +87,7 @@ pub(super) async fn run(Check { overrides }: &Check) -> anyhow::Result<()> {
     let findings = run_checks(overrides).await;
     let mut out = stdout();
     for (status, subject, text) in &findings.0 {
-        writeln!(out, "{status:<4}  {subject:<10}  {text}")?;
+        writeln!(out, "{status:<4}  {subject:<10}  {}", escape_line(text))?;
     }
     match findings.failures() {
         0 => Ok(()),
@@ -113,7 +113,7 @@ async fn run_checks(overrides: &Overrides) -> Findings {
     disk::check(&mut findings, &config, is_running);
     tls::check(&mut findings, &config, SystemClock.now());
     if let Some(origin) = &config.public_url {
-        check_public_address(&mut findings, origin, is_running).await;
+        check_public_address(&mut findings, &config.egress, origin, is_running).await;
     }
     findings
 }
@@ -145,20 +145,20 @@ fn check_settings(findings: &mut Findings, overrides: &Overrides, config: &Confi
 
 /// Returns whether a relay is running on the directory.
 fn check_directory(findings: &mut Findings, path: &Path) -> bool {
-    let shown = path.display();
+    let display = path.display();
     let metadata = match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => metadata,
         Ok(_) => {
             findings.fail(
                 "directory",
-                format!("{shown} is not a directory: set another one with --data"),
+                format!("{display} is not a directory: set another one with --data"),
             );
             return false;
         }
         Err(error) => {
             findings.warn(
                 "directory",
-                format!("{shown}: {error}; the relay creates it at its first start"),
+                format!("{display}: {error}; the relay creates it at its first start"),
             );
             return false;
         }
@@ -168,9 +168,9 @@ fn check_directory(findings: &mut Findings, path: &Path) -> bool {
     findings.ok(
         "directory",
         if is_running {
-            format!("a relay is running on {shown}")
+            format!("a relay is running on {display}")
         } else {
-            format!("no relay is running on {shown}")
+            format!("no relay is running on {display}")
         },
     );
     if !path.join(DATABASE_FILE).exists() {
@@ -183,11 +183,12 @@ fn check_directory(findings: &mut Findings, path: &Path) -> bool {
 }
 
 fn check_permissions(findings: &mut Findings, path: &Path, metadata: &Metadata) {
-    let shown = path.display();
+    let display = path.display();
     if metadata.mode() & GROUP_AND_OTHERS != 0 {
-        findings.warn(
+        let quoted = shell_quote(&path.to_string_lossy());
+        findings.fail(
             "directory",
-            format!("other users can access {shown}: run chmod 700 {shown}"),
+            format!("other users can access {display}: run chmod 700 {quoted}"),
         );
     }
     // The user of this process owns its directory in /proc.
@@ -198,26 +199,26 @@ fn check_permissions(findings: &mut Findings, path: &Path, metadata: &Metadata) 
         findings.warn(
             "directory",
             format!(
-                "{shown} belongs to user {owner}, but this command runs as user {user}: run it as \
-                 user {owner}"
+                "{display} belongs to user {owner}, but this command runs as user {user}: run it \
+                 as user {owner}"
             ),
         );
     }
 }
 
 fn check_secret(findings: &mut Findings, path: &Path) {
-    let shown = path.display();
+    let display = path.display();
     match fs::metadata(path) {
         Ok(metadata) if metadata.mode() & GROUP_AND_OTHERS != 0 => {
             findings.fail(
                 "secret",
-                format!("other users can read {shown}: run chmod 600 {shown}"),
+                format!("other users can read {display}: run chmod 600 {display}"),
             );
         }
         Ok(metadata) if metadata.len() != SECRET_BYTES => {
             findings.fail(
                 "secret",
-                format!("{shown} is damaged: restore it from a backup"),
+                format!("{display} is damaged: restore it from a backup"),
             );
         }
         Ok(_) => findings.ok("secret", "present and private"),
@@ -225,7 +226,7 @@ fn check_secret(findings: &mut Findings, path: &Path) {
             findings.warn(
                 "secret",
                 format!(
-                    "{shown}: {error}; the next start creates a new one and nodes sign in again"
+                    "{display}: {error}; the next start creates a new one and nodes sign in again"
                 ),
             );
         }
@@ -291,7 +292,7 @@ fn check_blobs(
     directory: &Path,
 ) -> Result<(), StoreError> {
     let failed = |reason: String| StoreError::Failed { reason };
-    let _held = Blobs::lock_shared(directory).map_err(|error| failed(error.to_string()))?;
+    let _lock = Blobs::lock_shared(directory).map_err(|error| failed(error.to_string()))?;
     let snapshot = inspection.start_snapshot()?;
     let (mut intact, mut broken, mut orphans) = (0_u64, 0_u64, 0_u64);
     snapshot.visit_parts(|name: PartName, bytes| {
@@ -316,7 +317,7 @@ fn check_blobs(
         .map_err(|error| failed(error.to_string()))?
         .flatten()
     {
-        let known = match entry
+        let is_known = match entry
             .file_name()
             .to_str()
             .and_then(|name| name.parse::<BlobId>().ok())
@@ -324,8 +325,8 @@ fn check_blobs(
             Some(blob) => snapshot.contains_blob(blob)?,
             None => false,
         };
-        orphans += u64::from(!known);
-        if !known && orphans <= FILE_FINDINGS_MAX {
+        orphans += u64::from(!is_known);
+        if !is_known && orphans <= FILE_FINDINGS_MAX {
             findings.warn(
                 "files",
                 format!(
@@ -348,8 +349,13 @@ fn check_blobs(
 }
 
 /// Checks that the public URL leads to this relay.
-async fn check_public_address(findings: &mut Findings, origin: &Origin, is_running: bool) {
-    match fetch_well_known(origin).await {
+async fn check_public_address(
+    findings: &mut Findings,
+    egress: &Egress,
+    origin: &Origin,
+    is_running: bool,
+) {
+    match fetch_well_known(egress, origin).await {
         Ok(known) if known.origin != *origin => {
             let other = known.origin;
             findings.fail(
@@ -374,13 +380,13 @@ async fn check_public_address(findings: &mut Findings, origin: &Origin, is_runni
     }
 }
 
-async fn fetch_well_known(origin: &Origin) -> Result<WellKnown, String> {
+async fn fetch_well_known(egress: &Egress, origin: &Origin) -> Result<WellKnown, String> {
     // The operator chose this address, so private ones are allowed too.
     let all_addresses = ["0.0.0.0/0", "::/0"]
         .iter()
         .filter_map(|range| range.parse().ok())
         .collect();
-    let client = Client::new(Guard::new(all_addresses), Limits::default())
+    let client = create_client(egress, Guard::new(all_addresses), WEBHOOK_TIMEOUT)
         .map_err(|error| error.to_string())?;
     let url = url::Url::parse(&format!("{origin}/.well-known/sealpost"))
         .map_err(|error| error.to_string())?;
@@ -405,6 +411,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::{Cli, Command},
+        data_layout::temporary_data_directory,
         serve::{Running, start},
     };
     use bytes::Bytes;
@@ -427,14 +434,6 @@ mod tests {
             panic!("not `check`")
         };
         run_checks(&check.overrides).await
-    }
-
-    fn private_directory() -> TempDir {
-        let private = fs::Permissions::from_mode(0o700);
-        tempfile::Builder::new()
-            .permissions(private)
-            .tempdir()
-            .unwrap()
     }
 
     async fn start_relay(directory: &TempDir) -> (Running, Shutdown) {
@@ -464,7 +463,7 @@ mod tests {
 
     #[tokio::test]
     async fn running_relay_passes_all_checks() {
-        let directory = private_directory();
+        let directory = temporary_data_directory();
         let (running, shutdown) = start_relay(&directory).await;
         let findings = check(directory.path(), &["--public-url", running.origin.as_str()]).await;
         assert_eq!(problems(&findings), [""; 0], "{findings:?}");
@@ -487,8 +486,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn missing_parts_and_unknown_directories_are_reported() {
-        let directory = private_directory();
+    async fn blob_inconsistencies_are_reported() {
+        let directory = temporary_data_directory();
         let (running, shutdown) = start_relay(&directory).await;
         shutdown.trigger();
         running.ended().await;
@@ -537,8 +536,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unsafe_permissions_and_damage_are_reported() {
-        let directory = private_directory();
+    async fn unsafe_or_damaged_files_are_reported() {
+        let directory = temporary_data_directory();
         assert_eq!(
             problems(&check(directory.path(), &[]).await),
             ["database"],

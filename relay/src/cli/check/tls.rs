@@ -130,7 +130,7 @@ mod tests {
     const OVER: Timestamp = Timestamp::from_millis(1_899_000_000_000);
 
     #[test]
-    fn certificate_name_and_validity_are_checked() {
+    fn certificate_is_checked() {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         assert_eq!(found(&config, GOOD), [], "a proxy terminates TLS");

@@ -4,7 +4,7 @@ use super::{
     Page,
     lane::{self, COLUMNS, LaneSummary, OLDEST},
 };
-use crate::store::{Store, StoreError, accounts, lanes, rows::sql_limit};
+use crate::store::{Store, StoreError, lanes, rows::sql_limit};
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{AccountId, Timestamp};
 use sealpost_relay_core::Event;
@@ -25,7 +25,7 @@ pub(crate) struct AccountSummary {
 
 impl Store {
     /// Lists accounts by id: those after `after`, between `first` and `last`.
-    pub(crate) async fn accounts(
+    pub(crate) async fn list_accounts(
         &self,
         now: Timestamp,
         (first, last): (AccountId, AccountId),
@@ -58,8 +58,8 @@ impl Store {
         self.read(move |db| find(db, now, account)).await
     }
 
-    /// Suspends or resumes an account and returns it; absent if it does not exist. What waits for a
-    /// suspended account stays in its queue; see [`lanes::waiting`].
+    /// Suspends or resumes an account and returns it; absent if it does not exist. The queue of
+    /// a suspended account is kept; see [`lanes::load_waiting_items`].
     pub(crate) async fn set_suspended(
         &self,
         now: Timestamp,
@@ -75,26 +75,12 @@ impl Store {
         })
         .await
     }
-
-    /// Deletes an account as [`Store::delete_account`] does. Returns false if it does not exist.
-    pub(crate) async fn delete_existing_account(
-        &self,
-        now: Timestamp,
-        account: AccountId,
-    ) -> Result<bool, StoreError> {
-        self.write(move |db| {
-            let is_known = accounts::is_registered(db, account)?;
-            accounts::delete(db, now, account)?;
-            Ok(is_known)
-        })
-        .await
-    }
 }
 
 fn accounts_sql() -> String {
     format!(
-        "SELECT a.id, a.created_at, a.mailbox_count, a.blob_bytes, {COLUMNS}, {OLDEST} AS \
-         oldest_at \
+        "SELECT a.id, a.created_at, a.mailbox_count, a.blob_bytes, {COLUMNS}, \
+             {OLDEST} AS oldest_at \
          FROM accounts a JOIN lanes l ON l.account_id = a.id"
     )
 }

@@ -12,7 +12,7 @@ use url::Url;
 pub(crate) enum LaneStatus {
     /// New items are delivered at once.
     Ready,
-    /// A batch is out, at the webhook or at a node that pulled.
+    /// A batch is leased to the webhook or to a node that pulled.
     Leased,
     /// The webhook failed and is retried later.
     BackingOff,
@@ -20,7 +20,7 @@ pub(crate) enum LaneStatus {
     AskedToWait,
     /// The account has no webhook: its node has to pull.
     Pull,
-    /// The webhook has not answered its challenge yet: the node has to pull.
+    /// The webhook has not passed its test yet: the node has to pull.
     Unverified,
     /// The webhook is turned off: the node has to pull or to pass a webhook test.
     Off,
@@ -35,7 +35,7 @@ pub(crate) struct LaneSummary {
     pub(crate) waiting: u64,
     pub(crate) oldest_at: Option<Timestamp>,
     pub(crate) status: LaneStatus,
-    /// Number of calls that failed in a row.
+    /// Number of consecutive failed calls.
     pub(crate) failures: u32,
     /// Why the webhook fails or is not called.
     pub(crate) reason: Option<String>,
@@ -54,7 +54,7 @@ pub(super) const OLDEST: &str = "nullif(min( \
     ifnull((SELECT created_at FROM events WHERE account_id = l.account_id \
             ORDER BY id LIMIT 1), 9223372036854775807)), 9223372036854775807)";
 
-/// Columns that [`read`] reads, besides `oldest_at`.
+/// Columns that [`read_lane_summary`] reads, besides `oldest_at`.
 pub(super) const COLUMNS: &str = "l.machine, l.waiting_items, l.reason, a.webhook_url, a.suspended";
 
 pub(super) fn read_lane_summary(row: &Row<'_>, now: Timestamp) -> Result<LaneSummary, RowError> {
@@ -66,9 +66,9 @@ pub(super) fn read_lane_summary(row: &Row<'_>, now: Timestamp) -> Result<LaneSum
         oldest_at: row.optional_timestamp("oldest_at")?,
         failures: lane.failures,
         reason: row.read("reason")?,
-        next_attempt_at: waits_until(&lane).filter(|_| status.is_waiting()),
+        next_attempt_at: backoff_until(&lane).filter(|_| status.is_waiting()),
         status,
-        webhook_host: url.and_then(|url| host(&url)),
+        webhook_host: url.and_then(|url| webhook_host(&url)),
     })
 }
 
@@ -101,15 +101,15 @@ fn determine_status(lane: &Lane, suspended: bool, now: Timestamp) -> LaneStatus 
     }
 }
 
-const fn waits_until(lane: &Lane) -> Option<Timestamp> {
+const fn backoff_until(lane: &Lane) -> Option<Timestamp> {
     match lane.state {
         State::BackingOff { until, .. } | State::RetryAfter { until } => Some(until),
         State::Ready | State::Leased { .. } => None,
     }
 }
 
-/// Returns the host of a webhook with its port. The rest of the URL may hold a secret.
-fn host(url: &str) -> Option<String> {
+/// Returns the host of a webhook with its port. The rest of the URL may contain a secret.
+fn webhook_host(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     let host = url.host_str()?;
     Some(
@@ -125,11 +125,14 @@ mod tests {
     #[test]
     fn only_the_webhook_host_is_shown() {
         assert_eq!(
-            host("https://user:word@node.example/hook/secret?key=1").as_deref(),
+            webhook_host("https://user:word@node.example/hook/secret?key=1").as_deref(),
             Some("node.example")
         );
-        assert_eq!(host("http://[::1]:8080/x").as_deref(), Some("[::1]:8080"));
-        assert_eq!(host("nothing"), None);
+        assert_eq!(
+            webhook_host("http://[::1]:8080/x").as_deref(),
+            Some("[::1]:8080")
+        );
+        assert_eq!(webhook_host("nothing"), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 mod accounts;
 mod lane;
-mod queue;
+pub(super) mod queue;
 pub(super) mod tokens;
 mod totals;
 

@@ -12,7 +12,7 @@ use crate::store::{
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::{
     AccountId, DeliveryId, EnvelopeId, EnvelopeState, MailboxId, Timestamp,
-    limits::ADMIN_BATCH_ROWS_MAX,
+    limits::{ADMIN_BATCH_ROWS_MAX, SET_ASIDE_ENVELOPES_MAX},
 };
 use sealpost_relay_core::Event;
 use sealpost_sqlite::{RowError, RowExt as _, query, to_millis};
@@ -77,23 +77,25 @@ pub(crate) struct QueueItems {
     pub(crate) page: Page<QueueItem, DeliveryId>,
 }
 
-/// Result of a retry that one transaction made.
+/// Result of a retry within one transaction.
 #[derive(Debug)]
 pub(crate) struct RetryOutcome {
     /// Accounts whose lanes are due now.
     pub(crate) accounts: Vec<AccountId>,
     /// Number of envelopes that were set aside and are due now.
     pub(crate) set_aside: u64,
+    /// Last account that was inspected, if there are more.
+    pub(crate) next: Option<AccountId>,
 }
 
-/// Result of a drop that one transaction made.
+/// Result of a drop within one transaction.
 #[derive(Debug)]
 pub(crate) struct DropOutcome {
     /// Number of dropped envelopes.
     pub(crate) envelopes: u64,
     /// Last item of the queue when the drop started, if more envelopes up to it may wait.
     pub(crate) up_to: Option<DeliveryId>,
-    /// Senders for whom status events wait.
+    /// Senders whose queues received status events.
     pub(crate) accounts_to_notify: Vec<AccountId>,
 }
 
@@ -172,33 +174,20 @@ impl Store {
             Ok(Some(RetryOutcome {
                 accounts: vec![account],
                 set_aside: retry(db, now, account)?,
+                next: None,
             }))
         })
         .await
     }
 
-    /// Retries the next [`ADMIN_BATCH_ROWS_MAX`] queues in which something waits, by account.
+    /// Inspects up to [`ADMIN_BATCH_ROWS_MAX`] queues after `after` and retries those in which
+    /// something waits.
     pub(crate) async fn retry_queues(
         &self,
         now: Timestamp,
         after: Option<AccountId>,
     ) -> Result<RetryOutcome, StoreError> {
-        let sql = "SELECT account_id FROM lanes WHERE waiting_items > 0 AND account_id > ? \
-                   ORDER BY account_id LIMIT ?";
-        self.write(move |db| {
-            let after = after.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
-            let params = params![after, sql_limit(ADMIN_BATCH_ROWS_MAX)];
-            let accounts = query::all_rows(db, sql, params, |row| row.id("account_id"))?;
-            let mut set_aside = 0;
-            for account in &accounts {
-                set_aside += retry(db, now, *account)?;
-            }
-            Ok(RetryOutcome {
-                accounts,
-                set_aside,
-            })
-        })
-        .await
+        self.write(move |db| retry_queues(db, now, after)).await
     }
 
     /// Fails the first [`ADMIN_BATCH_ROWS_MAX`] envelopes in the queue of an account, up to `up_to`
@@ -210,29 +199,8 @@ impl Store {
         account: AccountId,
         up_to: Option<DeliveryId>,
     ) -> Result<Option<DropOutcome>, StoreError> {
-        self.write(move |db| {
-            if lanes::load(db, account)?.is_none() {
-                return Ok(None);
-            }
-            let up_to = match up_to {
-                Some(up_to) => up_to,
-                None => find_newest_item(db)?,
-            };
-            let mut found = Vec::new();
-            for view in WAITING_VIEWS {
-                let limit = ADMIN_BATCH_ROWS_MAX.saturating_sub(found.len());
-                let sql = format!(
-                    "SELECT {WAITING_COLUMNS} FROM {view} WHERE account_id = ? AND id <= ? ORDER \
-                     BY id LIMIT ?"
-                );
-                let params = params![account.as_bytes(), item_id(up_to), sql_limit(limit)];
-                found.extend(query::all_rows(db, &sql, params, WaitingEnvelope::read)?);
-            }
-            let may_have_more = found.len() >= ADMIN_BATCH_ROWS_MAX;
-            let up_to = may_have_more.then_some(up_to);
-            drop_envelopes(db, now, &found, up_to).map(Some)
-        })
-        .await
+        self.write(move |db| drop_queue(db, now, account, up_to))
+            .await
     }
 
     /// Fails a waiting envelope in every mailbox to which it was submitted.
@@ -253,6 +221,34 @@ impl Store {
     }
 }
 
+pub(in crate::store) fn drop_queue(
+    db: &Connection,
+    now: Timestamp,
+    account: AccountId,
+    up_to: Option<DeliveryId>,
+) -> Result<Option<DropOutcome>, StoreError> {
+    if lanes::load(db, account)?.is_none() {
+        return Ok(None);
+    }
+    let up_to = match up_to {
+        Some(up_to) => up_to,
+        None => find_newest_item(db)?,
+    };
+    let mut found = Vec::new();
+    for view in WAITING_VIEWS {
+        let limit = ADMIN_BATCH_ROWS_MAX.saturating_sub(found.len());
+        let sql = format!(
+            "SELECT {WAITING_COLUMNS} FROM {view} WHERE account_id = ? AND id <= ? \
+             ORDER BY id LIMIT ?"
+        );
+        let params = params![account.as_bytes(), item_id(up_to), sql_limit(limit)];
+        found.extend(query::all_rows(db, &sql, params, WaitingEnvelope::read)?);
+    }
+    let may_have_more = found.len() >= ADMIN_BATCH_ROWS_MAX;
+    let up_to = may_have_more.then_some(up_to);
+    drop_envelopes(db, now, &found, up_to).map(Some)
+}
+
 fn find_newest_item(db: &Connection) -> Result<DeliveryId, StoreError> {
     let sql = "SELECT value FROM counters WHERE name = 'last_item_id'";
     let newest: Option<u64> = query::first_value(db, sql, [])?;
@@ -266,9 +262,9 @@ fn read_queue(row: &Row<'_>, now: Timestamp) -> Result<QueueSummary, RowError> {
     })
 }
 
-/// Whether the mailbox of an envelope has one that is set aside. Envelopes behind it are held only
-/// when the queue is read for a call, but are shown as held at once.
-const IS_BEHIND: &str =
+/// Condition for envelopes whose mailbox has an envelope that is set aside. The queue holds them
+/// when it is next read for a call; the operator sees them as held immediately.
+const IS_BEHIND_SET_ASIDE: &str =
     "mailbox_id IN (SELECT mailbox_id FROM set_aside_envelopes WHERE account_id = ?1)";
 
 /// Loads at least the first `limit` items after `after`, in no order.
@@ -282,8 +278,8 @@ fn load_waiting_items(
     for view in WAITING_VIEWS {
         let sql = format!(
             "SELECT id, envelope_id, mailbox_id, size_bytes, state, attempts, accepted_at, \
-             expires_at, \
-                 queue_state, {IS_BEHIND} AS is_behind, set_aside_until, reason \
+                 expires_at, queue_state, {IS_BEHIND_SET_ASIDE} AS is_behind, set_aside_until, \
+                 reason \
              FROM {view} WHERE account_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
         );
         let params = params![account.as_bytes(), item_id(after), sql_limit(limit)];
@@ -337,11 +333,43 @@ fn read_event_item(row: &Row<'_>) -> Result<QueueItem, RowError> {
     })
 }
 
+pub(in crate::store) fn retry_queues(
+    db: &Connection,
+    now: Timestamp,
+    after: Option<AccountId>,
+) -> Result<RetryOutcome, StoreError> {
+    let sql = "SELECT account_id, waiting_items > 0 AS has_waiting FROM lanes \
+               WHERE account_id > ? ORDER BY account_id LIMIT ?";
+    let after = after.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
+    let params = params![after, sql_limit(ADMIN_BATCH_ROWS_MAX)];
+    let inspected: Vec<(AccountId, bool)> = query::all_rows(db, sql, params, |row| {
+        Ok((row.id("account_id")?, row.read("has_waiting")?))
+    })?;
+    let mut outcome = RetryOutcome {
+        accounts: Vec::new(),
+        set_aside: 0,
+        next: None,
+    };
+    for (account, has_waiting) in &inspected {
+        if *has_waiting {
+            outcome.set_aside += retry(db, now, *account)?;
+            outcome.accounts.push(*account);
+        }
+        if outcome.set_aside >= ADMIN_BATCH_ROWS_MAX as u64 {
+            outcome.next = Some(*account);
+            return Ok(outcome);
+        }
+    }
+    let is_full = inspected.len() >= ADMIN_BATCH_ROWS_MAX;
+    outcome.next = inspected.last().map(|last| last.0).filter(|_| is_full);
+    Ok(outcome)
+}
+
 fn retry(db: &Connection, now: Timestamp, account: AccountId) -> Result<u64, StoreError> {
-    let sql = "UPDATE envelopes SET set_aside_until = ?1 WHERE id IN (SELECT id FROM \
-        set_aside_envelopes \
-               WHERE account_id = ?2 AND set_aside_until > ?1 ORDER BY set_aside_until LIMIT ?3)";
-    let limit = sql_limit(ADMIN_BATCH_ROWS_MAX);
+    let sql = "UPDATE envelopes SET set_aside_until = ?1 WHERE id IN \
+               (SELECT id FROM set_aside_envelopes WHERE account_id = ?2 AND set_aside_until > ?1 \
+                ORDER BY set_aside_until LIMIT ?3)";
+    let limit = sql_limit(SET_ASIDE_ENVELOPES_MAX);
     let params = params![to_millis(now), account.as_bytes(), limit];
     let made_due = query::execute(db, sql, params)?;
     lanes::step(db, now, account, Event::Contact, 0)?;

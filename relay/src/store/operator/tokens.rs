@@ -134,8 +134,7 @@ pub(in crate::store) fn use_token(
     name: &str,
 ) -> Result<(), StoreError> {
     let sql = "UPDATE registration_tokens SET uses = uses + 1, uses_left = uses_left - 1, \
-        last_used_at = ? \
-               WHERE name = ?";
+               last_used_at = ? WHERE name = ?";
     query::execute(db, sql, params![to_millis(now), name])?;
     Ok(())
 }

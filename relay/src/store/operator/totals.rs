@@ -48,15 +48,14 @@ const TOTALS: &str = "SELECT *, \
 
 fn load(db: &Connection) -> Result<Totals, StoreError> {
     let totals = query::first_row(db, TOTALS, [], |row| {
-        let lanes = row;
         Ok(Totals {
             accounts: row.read("accounts")?,
             suspended: row.read("suspended")?,
             mailboxes: row.read("mailboxes")?,
             blob_bytes: row.read("blob_bytes")?,
-            queued: lanes.read("queued")?,
-            queues: lanes.read("queues")?,
-            failing: lanes.read("failing")?,
+            queued: row.read("queued")?,
+            queues: row.read("queues")?,
+            failing: row.read("failing")?,
             oldest_at: row.optional_timestamp("oldest_at")?,
             database_bytes: row.read("database_bytes")?,
         })

@@ -11,12 +11,16 @@ pub(crate) use webhook::{TestWebhook, WebhookBehavior};
 use sealpost_proto::{
     DeliveryId, Origin, Timestamp,
     wire::{
-        Delivery, DeliveryBatch, DeliveryMode, DeliveryOutcome, DeliveryResult, RegistrationPolicy,
+        DeliveredEnvelope, DeliveryBatch, DeliveryMode, DeliveryOutcome, DeliveryResult,
+        RegistrationPolicy,
     },
 };
 use sealpost_relay::{AdminListen, Config, Running, start};
 use sealpost_service::{Clock as _, ManualClock, Shutdown};
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::Permissions, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc,
+    time::Duration,
+};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
@@ -73,13 +77,19 @@ pub(crate) fn config(directory: &Path) -> Config {
     config
 }
 
+/// Creates an empty data directory.
+pub(crate) fn private_directory() -> TempDir {
+    let private = Permissions::from_mode(0o700);
+    tempfile::Builder::new().permissions(private).tempdir().unwrap()
+}
+
 impl Relay {
     pub(crate) async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let directory = Arc::new(private_directory());
         let address = ReservedAddress::new();
         let mut config = Config {
             listen: address.address,
@@ -176,7 +186,7 @@ impl Relay {
 
     pub(crate) fn admin_address(&self) -> SocketAddr {
         match &self.running.admin {
-            Some(AdminListen::Tcp(address)) => *address,
+            AdminListen::Tcp(address) => *address,
             other => panic!("{other:?}"),
         }
     }
@@ -217,7 +227,7 @@ pub(crate) fn stored(batch: &DeliveryBatch) -> Vec<DeliveryResult> {
 }
 
 /// Returns the first byte of each delivery, which [`Node::new_envelope`] sets.
-pub(crate) fn fills(deliveries: &[Delivery]) -> Vec<u8> {
+pub(crate) fn fills(deliveries: &[DeliveredEnvelope]) -> Vec<u8> {
     deliveries
         .iter()
         .map(|delivery| delivery.bytes.0[0])

@@ -76,6 +76,11 @@ impl Node {
         reply
     }
 
+    /// Sends a request that the OpenAPI document does not describe.
+    pub(crate) async fn send_undocumented(&self, request: Request<Full<Bytes>>) -> Reply {
+        self.http.send(request).await
+    }
+
     pub(crate) fn unsigned_request(
         &self,
         method: Method,
@@ -206,7 +211,10 @@ impl Node {
     }
 
     pub(crate) async fn put_mailbox(&self, id: MailboxId, send_keys: Vec<SendKey>) -> Reply {
-        let body = json(&OpenMailbox { send_keys });
+        let body = json(&OpenMailbox {
+            send_keys,
+            sender_envelopes_max: None,
+        });
         self.send_with_key(Method::PUT, &format!("/v1/mailboxes/{id}"), body)
             .await
     }
@@ -297,8 +305,8 @@ impl Node {
         self.get(&format!("/v1/deliveries?wait={wait}")).await.ok()
     }
 
-    pub(crate) async fn acknowledge(&self, lease: u64, results: Vec<DeliveryResult>) {
-        self.post("/v1/deliveries/ack", &DeliveryResults { lease, results })
+    pub(crate) async fn acknowledge(&self, fence: u64, results: Vec<DeliveryResult>) {
+        self.post("/v1/deliveries/ack", &DeliveryResults { fence, results })
             .await
             .assert_no_content();
     }
@@ -306,7 +314,7 @@ impl Node {
     /// Pulls one batch and acknowledges all items as stored.
     pub(crate) async fn pull_and_store(&self, wait: u64) -> DeliveryBatch {
         let batch = self.pull(wait).await;
-        self.acknowledge(batch.lease, stored(&batch)).await;
+        self.acknowledge(batch.fence, stored(&batch)).await;
         batch
     }
 

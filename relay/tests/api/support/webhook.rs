@@ -30,6 +30,11 @@ pub(crate) enum WebhookBehavior {
     },
     /// Stores after the test has released the call.
     Hold,
+    /// Responds with a status to calls with more bytes of envelopes, and stores the others.
+    RefuseAbove {
+        bytes: usize,
+        status: u16,
+    },
     /// Fails if one of the envelopes is filled with this byte.
     FailOn {
         fill: u8,
@@ -211,7 +216,7 @@ fn decide(state: &mut ServerState, headers: &Headers, body: &[u8]) -> (WebhookRe
 fn respond(behavior: &WebhookBehavior, data: &DeliveryBatch) -> WebhookResponse {
     let results = |results| {
         serde_json::to_vec(&DeliveryResults {
-            lease: data.lease,
+            fence: data.fence,
             results,
         })
         .unwrap()
@@ -232,7 +237,22 @@ fn respond(behavior: &WebhookBehavior, data: &DeliveryBatch) -> WebhookResponse 
         {
             status(500)
         }
-        WebhookBehavior::Store | WebhookBehavior::Hold | WebhookBehavior::FailOn { .. } => {
+        WebhookBehavior::RefuseAbove {
+            bytes,
+            status: code,
+        } if data
+            .deliveries
+            .iter()
+            .map(|item| item.bytes.0.len())
+            .sum::<usize>()
+            > *bytes =>
+        {
+            status(*code)
+        }
+        WebhookBehavior::Store
+        | WebhookBehavior::Hold
+        | WebhookBehavior::FailOn { .. }
+        | WebhookBehavior::RefuseAbove { .. } => {
             (StatusCode::OK, Headers::new(), results(stored(data)))
         }
         WebhookBehavior::Status(code) => status(*code),

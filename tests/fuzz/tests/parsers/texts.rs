@@ -2,9 +2,11 @@
 
 use sealpost_fuzz::fuzz_inputs;
 use sealpost_node_core::{
+    content::{TextStyle, to_html, to_line, to_terminal},
     file_type::FileType,
     filename::{FileName, safe_name},
-    markdown::{TextStyle, html_to_terminal, sanitise_html, to_html, to_plain_text, to_terminal},
+    model::ContentType,
+    name::{parse_own_name, visible_name},
     text::{MessageText, visible_block, visible_line},
 };
 use sealpost_proto::{MailboxId, Origin, b64, limits};
@@ -96,22 +98,22 @@ fn rendered_texts_contain_no_active_content() {
     ]);
     fuzz_inputs(&seeds, 2_000, |case| {
         let text = String::from_utf8_lossy(case.bytes);
-        for html in [to_html(&text), sanitise_html(&text)] {
-            let html = html.to_ascii_lowercase();
+        for &content_type in ContentType::ALL {
+            let html = to_html(&text, content_type).to_ascii_lowercase();
             assert!(
                 !["<script", "<img", "<svg", "<style"]
                     .iter()
                     .any(|tag| html.contains(tag)),
                 "{html}"
             );
+            for shown in [
+                to_terminal(&text, content_type, TextStyle::Plain),
+                to_line(&text, content_type, 100),
+            ] {
+                assert!(!shown.contains('\u{1b}'), "{shown:?}");
+            }
         }
-        for shown in [
-            to_terminal(&text, TextStyle::Plain),
-            html_to_terminal(&text),
-            to_plain_text(&text),
-        ] {
-            assert!(!shown.contains('\u{1b}'), "{shown:?}");
-        }
+        let _ = (visible_name(&text), parse_own_name(&text));
         let _ = (visible_line(&text), visible_block(&text));
         let _ = MessageText::parse(text.into_owned(), false);
     });

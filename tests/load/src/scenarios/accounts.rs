@@ -13,15 +13,15 @@ const BATCH: u64 = 100;
 const BATCHES_IN_FLIGHT: u64 = 4;
 
 pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
-    let (_receiver_process, receiver) = bench.receiver().await?;
-    let ceiling = bench.ceiling(&receiver).await?;
-    let relay = bench.relay_with_accounts(ACCOUNTS, &receiver).await?;
+    let (_receiver_process, receiver) = bench.start_receiver().await?;
+    let ceiling = bench.start_ceiling(&receiver).await?;
+    let relay = bench.start_relay_with_accounts(ACCOUNTS, &receiver).await?;
     let mut ratios = Vec::new();
     for _ in 0..bench.plan.rounds {
         let model = LoadModel::closed(IN_FLIGHT, bench.plan.round);
         let (ceiling_round, round) = (
-            bench.round(&ceiling, model).await?,
-            bench.round(&relay, model).await?,
+            bench.run_round(&ceiling, model).await?,
+            bench.run_round(&relay, model).await?,
         );
         ratios.push(round.rate() / ceiling_round.rate());
         report_progress(&format!(
@@ -41,7 +41,7 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
         requests: u64::MAX,
         envelopes: BATCH,
     };
-    let round = bench.round(&relay, batches).await?;
+    let round = bench.run_round(&relay, batches).await?;
     report_progress(&format!(
         "batches of {BATCH}, {BATCHES_IN_FLIGHT} in flight, {ACCOUNTS} accounts: {}",
         format_round(&round)
@@ -59,8 +59,8 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
         envelopes: 1,
     };
     let (ceiling_round, round) = (
-        bench.round(&ceiling, each).await?,
-        bench.round(&relay, each).await?,
+        bench.run_round(&ceiling, each).await?,
+        bench.run_round(&relay, each).await?,
     );
     report_progress(&format!(
         "64 in flight, {many} accounts with one message each: {}; ceiling {}",

@@ -16,17 +16,21 @@ use std::sync::Arc;
 const ACCOUNTS: usize = 100;
 
 pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
-    let (_receiver_process, receiver) = bench.receiver().await?;
-    let baseline = bench.relay_with_accounts(ACCOUNTS, &receiver).await?;
-    figures.healthy_ratio_10 = Figure(healthy_ratio(bench, &baseline, 10).await?);
-    figures.healthy_ratio_50 = Figure(healthy_ratio(bench, &baseline, 50).await?);
+    let (_receiver_process, receiver) = bench.start_receiver().await?;
+    let baseline = bench.start_relay_with_accounts(ACCOUNTS, &receiver).await?;
+    figures.healthy_ratio_10 = Figure(measure_healthy_ratio(bench, &baseline, 10).await?);
+    figures.healthy_ratio_50 = Figure(measure_healthy_ratio(bench, &baseline, 50).await?);
     Ok(())
 }
 
 /// Compares a relay whose first `failing` accounts have failing receivers with the baseline.
-async fn healthy_ratio(bench: &Bench, baseline: &Rig, failing: usize) -> anyhow::Result<f64> {
-    let (refusing, hanging) = (bench.receiver().await?, bench.receiver().await?);
-    let impaired = relay_with_failing_endpoints(
+async fn measure_healthy_ratio(
+    bench: &Bench,
+    baseline: &Rig,
+    failing: usize,
+) -> anyhow::Result<f64> {
+    let (refusing, hanging) = (bench.start_receiver().await?, bench.start_receiver().await?);
+    let impaired = start_relay_with_failing_endpoints(
         bench,
         failing,
         &baseline.receiver,
@@ -38,9 +42,9 @@ async fn healthy_ratio(bench: &Bench, baseline: &Rig, failing: usize) -> anyhow:
     let (mut rates, mut times) = (Vec::new(), Vec::new());
     for _ in 0..bench.plan.rounds {
         let model = LoadModel::closed(IN_FLIGHT, bench.plan.round);
-        let before = bench.round(baseline, model).await?;
+        let before = bench.run_round(baseline, model).await?;
         let round = bench
-            .round_with_refusals(&impaired, model, |account| account >= failing)
+            .run_round_with_refusals(&impaired, model, |account| account >= failing)
             .await?;
         rates.push(
             rate_per_endpoint(&round, ACCOUNTS - failing) / rate_per_endpoint(&before, ACCOUNTS),
@@ -63,7 +67,7 @@ async fn healthy_ratio(bench: &Bench, baseline: &Rig, failing: usize) -> anyhow:
     Ok(rate.min(time))
 }
 
-async fn relay_with_failing_endpoints(
+async fn start_relay_with_failing_endpoints(
     bench: &Bench,
     failing: usize,
     healthy: &Arc<ReceiverClient>,
@@ -77,7 +81,7 @@ async fn relay_with_failing_endpoints(
             healthy
         }
     };
-    let target = Target::registered(&process.authority, ACCOUNTS, |account| {
+    let target = Target::register(&process.authority, ACCOUNTS, |account| {
         Some(receiver_of(account))
     })
     .await?;
@@ -94,12 +98,12 @@ async fn stop_receivers(
 ) -> anyhow::Result<Process> {
     let model = LoadModel::closed(IN_FLIGHT, bench.plan.warm_up);
     bench
-        .round_with_refusals(impaired, model, |account| account >= failing)
+        .run_round_with_refusals(impaired, model, |account| account >= failing)
         .await?;
     drop(refusing);
     hanging.signal(Signal::STOP)?;
     bench
-        .round_with_refusals(impaired, model, |account| account >= failing)
+        .run_round_with_refusals(impaired, model, |account| account >= failing)
         .await?;
     Ok(hanging)
 }

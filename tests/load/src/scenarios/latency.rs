@@ -8,10 +8,10 @@ const RATE: f64 = 500.0;
 const CONNECTIONS: u64 = 64;
 
 pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
-    let (_receiver_process, receiver) = bench.receiver().await?;
+    let (_receiver_process, receiver) = bench.start_receiver().await?;
     let (relay, ceiling) = (
-        bench.relay_with_accounts(1, &receiver).await?,
-        bench.ceiling(&receiver).await?,
+        bench.start_relay_with_accounts(1, &receiver).await?,
+        bench.start_ceiling(&receiver).await?,
     );
     let (mut p50_ratios, mut p99_ratios) = (Vec::new(), Vec::new());
     for _ in 0..bench.plan.rounds {
@@ -21,8 +21,8 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
             connections: CONNECTIONS,
         };
         let (ceiling_round, round) = (
-            bench.round(&ceiling, model).await?,
-            bench.round(&relay, model).await?,
+            bench.run_round(&ceiling, model).await?,
+            bench.run_round(&relay, model).await?,
         );
         p50_ratios.push(round.received.latency.p50_ms / ceiling_round.received.latency.p50_ms);
         p99_ratios.push(round.received.latency.p99_ms / ceiling_round.received.latency.p99_ms);

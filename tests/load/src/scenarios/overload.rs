@@ -17,10 +17,10 @@ const SATURATING_IN_FLIGHT: u64 = 512;
 const CONNECTIONS: u64 = 2_048;
 
 pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
-    let (_receiver_process, receiver) = bench.receiver().await?;
-    let relay = bench.relay_with_accounts(ACCOUNTS, &receiver).await?;
+    let (_receiver_process, receiver) = bench.start_receiver().await?;
+    let relay = bench.start_relay_with_accounts(ACCOUNTS, &receiver).await?;
     let capacity = bench
-        .round(
+        .run_round(
             &relay,
             LoadModel::closed(SATURATING_IN_FLIGHT, bench.plan.round),
         )
@@ -31,7 +31,9 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
         duration: bench.plan.paced_round,
         connections: CONNECTIONS,
     };
-    let round = bench.round_with_refusals(&relay, model, |_| true).await?;
+    let round = bench
+        .run_round_with_refusals(&relay, model, |_| true)
+        .await?;
     figures.overload_rss_mb = Figure(relay.process.memory()?.peak_mb);
     let report = &round.report;
     report_progress(&format!(
@@ -51,7 +53,7 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
         report.first_failure
     );
     bench
-        .round(&relay, LoadModel::closed(IN_FLIGHT, bench.plan.warm_up))
+        .run_round(&relay, LoadModel::closed(IN_FLIGHT, bench.plan.warm_up))
         .await?;
     Ok(())
 }

@@ -17,22 +17,22 @@ const BATCH: u64 = 100;
 const BATCHES_IN_FLIGHT: u64 = 8;
 
 pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
-    let (_receiver_process, receiver) = bench.receiver().await?;
+    let (_receiver_process, receiver) = bench.start_receiver().await?;
     let (empty, full) = (
-        bench.relay_with_accounts(1, &receiver).await?,
-        bench.relay_with_accounts(1, &receiver).await?,
+        bench.start_relay_with_accounts(1, &receiver).await?,
+        bench.start_relay_with_accounts(1, &receiver).await?,
     );
     fill(&full.process.authority, bench.plan.queued).await?;
     // The next commits checkpoint the write-ahead log; that is part of filling.
     bench
-        .round(&full, LoadModel::closed(IN_FLIGHT, bench.plan.warm_up))
+        .run_round(&full, LoadModel::closed(IN_FLIGHT, bench.plan.warm_up))
         .await?;
     let mut ratios = Vec::new();
     for _ in 0..bench.plan.rounds {
         let model = LoadModel::closed(IN_FLIGHT, bench.plan.round);
         let (none, round) = (
-            bench.round(&empty, model).await?,
-            bench.round(&full, model).await?,
+            bench.run_round(&empty, model).await?,
+            bench.run_round(&full, model).await?,
         );
         ratios.push(round.rate() / none.rate());
         report_progress(&format!(
@@ -52,7 +52,7 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
 }
 
 async fn fill(authority: &str, envelopes: u64) -> anyhow::Result<()> {
-    let offline = Arc::new(Target::registered(authority, OFFLINE_ACCOUNTS, |_| None).await?);
+    let offline = Arc::new(Target::register(authority, OFFLINE_ACCOUNTS, |_| None).await?);
     let model = LoadModel::Closed {
         in_flight: BATCHES_IN_FLIGHT,
         duration: Duration::MAX,

@@ -15,22 +15,22 @@ use std::time::Duration;
 const SETTLED: Duration = Duration::from_secs(2);
 
 pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Result<()> {
-    let (_receiver_process, receiver) = bench.receiver().await?;
+    let (_receiver_process, receiver) = bench.start_receiver().await?;
     let process = bench.start_relay().await?;
     tokio::time::sleep(SETTLED).await;
     figures.rss_mb.idle = Figure(process.memory()?.current_mb);
     let relay = bench.register_accounts(process, 1, &receiver).await?;
     bench
-        .round(&relay, LoadModel::closed(IN_FLIGHT, bench.plan.warm_up))
+        .run_round(&relay, LoadModel::closed(IN_FLIGHT, bench.plan.warm_up))
         .await?;
-    let ceiling = bench.ceiling(&receiver).await?;
+    let ceiling = bench.start_ceiling(&receiver).await?;
 
     let mut ratios = Vec::new();
     for _ in 0..bench.plan.rounds {
         let model = LoadModel::closed(IN_FLIGHT, bench.plan.round);
         let (ceiling_round, round) = (
-            bench.round(&ceiling, model).await?,
-            bench.round(&relay, model).await?,
+            bench.run_round(&ceiling, model).await?,
+            bench.run_round(&relay, model).await?,
         );
         ratios.push(round.rate() / ceiling_round.rate());
         report_progress(&format!(
@@ -42,7 +42,7 @@ pub(super) async fn measure(bench: &Bench, figures: &mut Figures) -> anyhow::Res
     figures.ratio_to_ceiling = Figure(median(ratios));
     figures.rss_mb.load = Figure(relay.process.memory()?.peak_mb);
     let (log, accepted) = relay.stop().await?;
-    figures.fsyncs_per_message = Figure(commits(&log)? as f64 / accepted as f64);
+    figures.fsyncs_per_message = Figure(parse_commits(&log)? as f64 / accepted as f64);
     report_progress(&format!(
         "64 in flight, 1 account: {:.3} of the ceiling, {:.3} commits per message, {:.0} MiB \
          idle, peak {:.0} MiB",
@@ -74,7 +74,7 @@ struct ShutdownStatistics {
     commits: u64,
 }
 
-fn commits(log: &str) -> anyhow::Result<u64> {
+fn parse_commits(log: &str) -> anyhow::Result<u64> {
     let last = log
         .lines()
         .rev()

@@ -14,8 +14,8 @@ enum Event {
     Initiate(usize),
     Deliver(usize),
     Lose(usize),
-    /// A side loses the secrets of its bases.
-    DropBases(usize),
+    /// A side loses the secrets of its bundles.
+    DropBundles(usize),
     /// A side loses all its sessions.
     Restore(usize),
 }
@@ -27,7 +27,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => side().prop_map(Event::Initiate),
         5 => any::<usize>().prop_map(Event::Deliver),
         2 => any::<usize>().prop_map(Event::Lose),
-        1 => side().prop_map(Event::DropBases),
+        1 => side().prop_map(Event::DropBundles),
         1 => side().prop_map(Event::Restore),
     ]
 }
@@ -65,7 +65,7 @@ impl Network {
             Event::Lose(pick) if !self.in_flight.is_empty() => {
                 self.in_flight.remove(pick % self.in_flight.len());
             }
-            Event::DropBases(side) => self.sides[*side].bases.clear(),
+            Event::DropBundles(side) => self.sides[*side].bundles.clear(),
             Event::Restore(side) => {
                 self.sides[*side].sessions = Sessions::new();
                 self.initiate(*side, InitReason::Restore);

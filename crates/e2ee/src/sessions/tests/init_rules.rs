@@ -7,17 +7,17 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn rule_1_known_prefix_opens_in_its_session() {
+fn known_prefix_opens_in_its_session() {
     let (mut a, mut b, conn_id) = paired(40);
     a.now = a.now.plus(SECOND);
     a.initiate(&mut b, conn_id, InitReason::Rotate);
     let (first, second, third) = (a.seal(b"1"), a.seal(b"2"), a.seal(b"3"));
     b.open_and_commit(&a, conn_id, &first);
-    b.bases.clear();
+    b.bundles.clear();
     assert_eq!(
         body(&b.open_and_commit(&a, conn_id, &second)),
         b"2",
-        "the base is not needed again"
+        "the bundle is not needed again"
     );
 
     a.now = a.now.plus(SECOND);
@@ -39,16 +39,16 @@ fn rule_1_known_prefix_opens_in_its_session() {
 }
 
 #[test]
-fn rule_2_init_without_base_is_rejected() {
+fn init_without_bundle_is_rejected() {
     let (mut a, mut b, conn_id) = paired(41);
     a.now = a.now.plus(SECOND);
     a.initiate(&mut b, conn_id, InitReason::Rotate);
-    let inner = a.seal(b"lost base");
-    b.bases.clear();
+    let inner = a.seal(b"lost bundle");
+    b.bundles.clear();
     let refused = b.reject_and_commit(&a, conn_id, &inner);
     assert_eq!(
         (refused.reason, refused.remedy),
-        (RejectReason::BaseNotHeld, Remedy::InitDesync)
+        (RejectReason::BundleUnknown, Remedy::InitDesync)
     );
     assert!(!b.sessions.has_init_prefix(&prefix_hash(&inner).unwrap()));
 
@@ -57,7 +57,7 @@ fn rule_2_init_without_base_is_rejected() {
     let refused = b.reject_and_commit(&a, conn_id, &inner);
     assert_eq!(
         (refused.reason, refused.remedy),
-        (RejectReason::BaseNotHeld, Remedy::ResumeDue)
+        (RejectReason::BundleUnknown, Remedy::ResumeDue)
     );
     assert!(b.sessions.has_init_prefix(&prefix_hash(&inner).unwrap()));
     assert_eq!(
@@ -67,7 +67,7 @@ fn rule_2_init_without_base_is_rejected() {
 }
 
 #[test]
-fn rule_3_invalid_init_only_raises_last() {
+fn invalid_init_only_raises_last() {
     let (mut a, mut b, conn_id) = paired(42);
     a.now = a.now.plus(SECOND);
     a.initiate(&mut b, conn_id, InitReason::Rotate);
@@ -88,7 +88,7 @@ fn rule_3_invalid_init_only_raises_last() {
 }
 
 #[test]
-fn rule_4_higher_epoch_wins_on_both_sides() {
+fn higher_epoch_wins_on_both_sides() {
     let (mut a, mut b, conn_id) = paired(43);
     a.now = a.now.plus(SECOND);
     b.now = b.now.plus(SECOND * 2);
@@ -115,7 +115,7 @@ fn rule_4_higher_epoch_wins_on_both_sides() {
 }
 
 #[test]
-fn rule_4_lower_id_wins_between_equal_epochs() {
+fn lower_id_wins_between_equal_epochs() {
     for seed in 44..52 {
         let (mut a, mut b, conn_id) = paired(seed);
         a.now = a.now.plus(SECOND);
@@ -148,7 +148,7 @@ fn rule_4_lower_id_wins_between_equal_epochs() {
 }
 
 #[test]
-fn rule_4_losing_init_triggers_a_new_one() {
+fn losing_init_triggers_a_new_one() {
     let (mut a, mut b, conn_id) = paired(53);
     a.now = a.now.plus(SECOND);
     let late = {
@@ -172,7 +172,7 @@ fn rule_4_losing_init_triggers_a_new_one() {
 }
 
 #[test]
-fn rule_4_invalid_message_changes_only_last() {
+fn invalid_message_changes_only_last() {
     let (mut a, mut b, conn_id) = paired(54);
     a.now = a.now.plus(SECOND);
     a.initiate(&mut b, conn_id, InitReason::Rotate);
@@ -225,9 +225,9 @@ fn sides_with_clocks_a_day_apart_converge() {
 fn init_for_another_connection_is_refused() {
     let (mut a, mut b, conn_id) = paired(57);
     a.now = a.now.plus(SECOND);
-    let base = b.publish(Scope::connection(&conn_id));
+    let bundle = b.publish(Scope::connection(&conn_id));
     let elsewhere = crate::keys::ConnId::from_bytes([3; 32]);
-    a.initiate_with(&b, elsewhere, InitReason::Rotate, &base);
+    a.initiate_with(&b, elsewhere, InitReason::Rotate, &bundle);
     let inner = a.seal(b"x");
     assert_eq!(
         b.reject_and_commit(&a, conn_id, &inner).reason,

@@ -7,38 +7,38 @@ use crate::sessions::{
 };
 use sealpost_proto::limits::SESSION_EPOCH_AHEAD_MAX;
 
-fn request(acceptor: &mut Party, inviter: &mut Party) -> (ConnId, Vec<u8>) {
+fn request(invitee: &mut Party, inviter: &mut Party) -> (ConnId, Vec<u8>) {
     let conn_id = ConnId::derive(
-        acceptor.identity.fingerprint(),
+        invitee.identity.fingerprint(),
         inviter.identity.fingerprint(),
         &INVITE,
     );
-    let base = inviter.publish(Scope::invite(&INVITE));
-    acceptor.initiate_with(inviter, conn_id, InitReason::Pairing, &base);
-    (conn_id, acceptor.seal(b"request"))
+    let bundle = inviter.publish(Scope::invite(&INVITE));
+    invitee.initiate_with(inviter, conn_id, InitReason::Pairing, &bundle);
+    (conn_id, invitee.seal(b"request"))
 }
 
 fn open(inviter: &Party, inner: &[u8]) -> Result<Pairing, RejectReason> {
     open_pairing(
         &inviter.identity,
         &INVITE,
-        &inviter.bases,
+        &inviter.bundles,
         inner,
         inviter.now,
     )
 }
 
 #[test]
-fn request_identifies_the_acceptor() {
-    let (mut acceptor, mut inviter) = (Party::new(1), Party::new(2));
-    let (conn_id, inner) = request(&mut acceptor, &mut inviter);
+fn request_identifies_the_invitee() {
+    let (mut invitee, mut inviter) = (Party::new(1), Party::new(2));
+    let (conn_id, inner) = request(&mut invitee, &mut inviter);
     let pairing = open(&inviter, &inner).ok().unwrap();
-    assert_eq!(pairing.peer_card, acceptor.card);
+    assert_eq!(pairing.peer_card, invitee.card);
     assert_eq!(pairing.conn_id, conn_id);
     assert_eq!(pairing.new_session.continuity, Continuity::NotApplicable);
     assert_eq!(
         pairing.new_session.session_id,
-        acceptor.sessions.current_id().unwrap()
+        invitee.sessions.current_id().unwrap()
     );
     assert_eq!(Some(pairing.prefix_hash), prefix_hash(&inner));
     assert!(pairing.sessions.has_init_prefix(&pairing.prefix_hash));
@@ -50,15 +50,15 @@ fn request_identifies_the_acceptor() {
 
 #[test]
 fn both_sides_derive_the_same_exp() {
-    let (mut acceptor, mut inviter) = (Party::new(1), Party::new(2));
+    let (mut invitee, mut inviter) = (Party::new(1), Party::new(2));
     let conn_id = ConnId::derive(
-        acceptor.identity.fingerprint(),
+        invitee.identity.fingerprint(),
         inviter.identity.fingerprint(),
         &INVITE,
     );
-    let base = inviter.publish(Scope::invite(&INVITE));
-    let initiated = acceptor.initiate_with(&inviter, conn_id, InitReason::Pairing, &base);
-    let inner = acceptor.seal(b"request");
+    let bundle = inviter.publish(Scope::invite(&INVITE));
+    let initiated = invitee.initiate_with(&inviter, conn_id, InitReason::Pairing, &bundle);
+    let inner = invitee.seal(b"request");
     let pairing = open(&inviter, &inner).ok().unwrap();
     assert!(initiated.exp == pairing.new_session.exp);
     assert_eq!(initiated.session_epoch, pairing.new_session.session_epoch);
@@ -66,10 +66,10 @@ fn both_sides_derive_the_same_exp() {
 
 #[test]
 fn prefix_is_repeated_until_the_peer_answers() {
-    let (mut acceptor, mut inviter) = (Party::new(3), Party::new(4));
-    let (conn_id, first) = request(&mut acceptor, &mut inviter);
-    acceptor.sessions = Sessions::parse(&acceptor.sessions.encode()).unwrap();
-    let second = acceptor.seal(b"again");
+    let (mut invitee, mut inviter) = (Party::new(3), Party::new(4));
+    let (conn_id, first) = request(&mut invitee, &mut inviter);
+    invitee.sessions = Sessions::parse(&invitee.sessions.encode()).unwrap();
+    let second = invitee.seal(b"again");
     assert_eq!(prefix_hash(&first), prefix_hash(&second));
     let common = first
         .iter()
@@ -79,18 +79,18 @@ fn prefix_is_repeated_until_the_peer_answers() {
     assert!(common >= 1_161 + 4, "prefix and all before the nonce");
     inviter.sessions = open(&inviter, &second).ok().unwrap().sessions;
     assert_eq!(
-        body(&inviter.open_and_commit(&acceptor, conn_id, &first)),
+        body(&inviter.open_and_commit(&invitee, conn_id, &first)),
         b"request"
     );
     let accept = inviter.seal(b"accept");
-    acceptor.open_and_commit(&inviter, conn_id, &accept);
-    assert_eq!(prefix_hash(&acceptor.seal(b"receipt")), None);
+    invitee.open_and_commit(&inviter, conn_id, &accept);
+    assert_eq!(prefix_hash(&invitee.seal(b"receipt")), None);
 }
 
 #[test]
 fn altered_request_does_not_open() {
-    let (mut acceptor, mut inviter) = (Party::new(5), Party::new(6));
-    let (_, inner) = request(&mut acceptor, &mut inviter);
+    let (mut invitee, mut inviter) = (Party::new(5), Party::new(6));
+    let (_, inner) = request(&mut invitee, &mut inviter);
     for bit in (0..inner.len() * 8).step_by(7).chain(0..80 * 8) {
         let mut changed = inner.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
@@ -109,9 +109,9 @@ fn own_card_is_refused_at_pairing() {
         party.identity.fingerprint(),
         &INVITE,
     );
-    let base = party.publish(Scope::invite(&INVITE));
+    let bundle = party.publish(Scope::invite(&INVITE));
     let mut twin = Party::new(7);
-    twin.initiate_with(&party, conn_id, InitReason::Pairing, &base);
+    twin.initiate_with(&party, conn_id, InitReason::Pairing, &bundle);
     let inner = twin.seal(b"request");
     assert_eq!(
         open(&party, &inner).err(),
@@ -121,17 +121,17 @@ fn own_card_is_refused_at_pairing() {
 
 #[test]
 fn request_opens_only_for_its_invite() {
-    let (mut acceptor, mut inviter) = (Party::new(8), Party::new(9));
-    let (_, inner) = request(&mut acceptor, &mut inviter);
+    let (mut invitee, mut inviter) = (Party::new(8), Party::new(9));
+    let (_, inner) = request(&mut invitee, &mut inviter);
     let other = sealpost_proto::InviteId::from_bytes([8; 16]);
-    let opened = open_pairing(&inviter.identity, &other, &inviter.bases, &inner, START);
+    let opened = open_pairing(&inviter.identity, &other, &inviter.bundles, &inner, START);
     assert_eq!(
         opened.err(),
         Some(RejectReason::BodyInvalid),
         "the name of the connection is in AD"
     );
     let unknown = open_pairing(&inviter.identity, &INVITE, &[], &inner, START);
-    assert_eq!(unknown.err(), Some(RejectReason::BaseNotHeld));
+    assert_eq!(unknown.err(), Some(RejectReason::BundleUnknown));
     let stranger = Party::new(10);
     assert_eq!(
         open(&stranger, &inner).err(),
@@ -141,11 +141,11 @@ fn request_opens_only_for_its_invite() {
 
 #[test]
 fn epoch_far_ahead_is_refused() {
-    let (mut acceptor, mut inviter) = (Party::new(11), Party::new(12));
-    acceptor.now = START
+    let (mut invitee, mut inviter) = (Party::new(11), Party::new(12));
+    invitee.now = START
         .plus(SESSION_EPOCH_AHEAD_MAX)
         .plus(std::time::Duration::from_millis(1));
-    let (_, inner) = request(&mut acceptor, &mut inviter);
+    let (_, inner) = request(&mut invitee, &mut inviter);
     assert_eq!(
         open(&inviter, &inner).err(),
         Some(RejectReason::EpochTooFarAhead)
@@ -162,12 +162,12 @@ fn sealing_without_a_session_fails() {
 
 #[test]
 fn card_of_another_identity_suspends() {
-    let (mut acceptor, mut inviter, conn_id) = paired(14);
+    let (mut invitee, mut inviter, conn_id) = paired(14);
     let mut impostor = Party::new(99);
-    let base = inviter.publish(Scope::connection(&conn_id));
-    impostor.initiate_with(&inviter, conn_id, InitReason::Pairing, &base);
-    let inner = impostor.seal(b"i am the acceptor");
-    let refused = inviter.reject_and_commit(&acceptor, conn_id, &inner);
+    let bundle = inviter.publish(Scope::connection(&conn_id));
+    impostor.initiate_with(&inviter, conn_id, InitReason::Pairing, &bundle);
+    let inner = impostor.seal(b"i am the invitee");
+    let refused = inviter.reject_and_commit(&invitee, conn_id, &inner);
     assert_eq!(
         (refused.reason, refused.remedy),
         (
@@ -175,9 +175,9 @@ fn card_of_another_identity_suspends() {
             crate::sessions::Remedy::Suspend
         )
     );
-    let inner = acceptor.seal(b"still here");
+    let inner = invitee.seal(b"still here");
     assert_eq!(
-        body(&inviter.open_and_commit(&acceptor, conn_id, &inner)),
+        body(&inviter.open_and_commit(&invitee, conn_id, &inner)),
         b"still here"
     );
     assert_ne!(

@@ -3,7 +3,7 @@
 use crate::card::SignedCard;
 use crate::keys::{ConnId, Identity, Incarnation};
 use crate::plaintext::{Kind, Plaintext};
-use crate::prekeys::{BaseParameters, PrekeyBase, PrekeySecrets, Scope};
+use crate::prekeys::{BundleParameters, PrekeyBundle, PrekeySecrets, Scope};
 use crate::sessions::{
     Content, InitReason, InitiateArgs, Initiated, OpenContext, OpenOutcome, OpenedMessage,
     RejectedMessage, Sessions, open_pairing,
@@ -16,12 +16,12 @@ use sealpost_proto::{InviteId, MessageId, Timestamp};
 pub(super) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 pub(super) const INVITE: InviteId = InviteId::from_bytes([9; 16]);
 
-/// One party: its identity, its sessions and its bases.
+/// One party: its identity, its sessions and its bundles.
 pub(super) struct Party {
     pub(super) identity: Identity,
     pub(super) card: SignedCard,
     pub(super) sessions: Sessions,
-    pub(super) bases: Vec<PrekeySecrets>,
+    pub(super) bundles: Vec<PrekeySecrets>,
     pub(super) rng: ChaCha20Rng,
     pub(super) now: Timestamp,
     seq: u64,
@@ -36,27 +36,27 @@ impl Party {
             identity,
             card,
             sessions: Sessions::new(),
-            bases: Vec::new(),
+            bundles: Vec::new(),
             rng,
             now: START,
             seq: 0,
         }
     }
 
-    /// Publishes a new base for this scope and returns it as the peer verifies it.
-    pub(super) fn publish(&mut self, scope: Scope) -> PrekeyBase {
-        let epoch = self.now.as_millis() + self.bases.len() as u64;
-        let parameters = BaseParameters {
+    /// Publishes a new bundle for this scope and returns it as the peer verifies it.
+    pub(super) fn publish(&mut self, scope: Scope) -> PrekeyBundle {
+        let epoch = self.now.as_millis() + self.bundles.len() as u64;
+        let parameters = BundleParameters {
             scope,
             incarnation: Incarnation::NONE,
             epoch,
-            spk_id: u32::try_from(self.bases.len()).unwrap(),
+            spk_id: u32::try_from(self.bundles.len()).unwrap(),
             now: self.now,
             lifetime: PREKEYS_LIFETIME,
         };
-        let (secrets, base) = PrekeySecrets::generate(&self.identity, &parameters, &mut self.rng);
-        self.bases.push(secrets);
-        PrekeyBase::parse_verified(&base, self.identity.public(), &scope).unwrap()
+        let (secrets, bundle) = PrekeySecrets::generate(&self.identity, &parameters, &mut self.rng);
+        self.bundles.push(secrets);
+        PrekeyBundle::parse_verified(&bundle, self.identity.public(), &scope).unwrap()
     }
 
     pub(super) fn initiate(
@@ -65,8 +65,8 @@ impl Party {
         conn_id: ConnId,
         reason: InitReason,
     ) -> Initiated {
-        let base = peer.publish(Scope::connection(&conn_id));
-        self.initiate_with(peer, conn_id, reason, &base)
+        let bundle = peer.publish(Scope::connection(&conn_id));
+        self.initiate_with(peer, conn_id, reason, &bundle)
     }
 
     pub(super) fn initiate_with(
@@ -74,13 +74,13 @@ impl Party {
         peer: &Self,
         conn_id: ConnId,
         reason: InitReason,
-        base: &PrekeyBase,
+        bundle: &PrekeyBundle,
     ) -> Initiated {
         let args = InitiateArgs {
             identity: &self.identity,
             peer: peer.identity.public(),
             conn_id,
-            base,
+            bundle,
             reason,
             incarnation: Incarnation::from_bytes([1; 8]),
             resume: None,
@@ -114,7 +114,7 @@ impl Party {
             identity: &self.identity,
             peer: peer.identity.public(),
             conn_id,
-            bases: &self.bases,
+            bundles: &self.bundles,
             now: self.now,
         };
         self.sessions.open(&context, inner)
@@ -158,21 +158,21 @@ pub(super) fn body(opened: &OpenedMessage) -> &[u8] {
     }
 }
 
-/// Pairs an acceptor and an inviter: both sides confirmed, nothing in flight.
+/// Pairs an invitee and an inviter: both sides confirmed, nothing in flight.
 pub(super) fn paired(seed: u64) -> (Party, Party, ConnId) {
-    let (mut acceptor, mut inviter) = (Party::new(seed * 2), Party::new(seed * 2 + 1));
+    let (mut invitee, mut inviter) = (Party::new(seed * 2), Party::new(seed * 2 + 1));
     let conn_id = ConnId::derive(
-        acceptor.identity.fingerprint(),
+        invitee.identity.fingerprint(),
         inviter.identity.fingerprint(),
         &INVITE,
     );
-    let base = inviter.publish(Scope::invite(&INVITE));
-    acceptor.initiate_with(&inviter, conn_id, InitReason::Pairing, &base);
-    let request = acceptor.seal(b"request");
+    let bundle = inviter.publish(Scope::invite(&INVITE));
+    invitee.initiate_with(&inviter, conn_id, InitReason::Pairing, &bundle);
+    let request = invitee.seal(b"request");
     let pairing = open_pairing(
         &inviter.identity,
         &INVITE,
-        &inviter.bases,
+        &inviter.bundles,
         &request,
         inviter.now,
     )
@@ -181,15 +181,15 @@ pub(super) fn paired(seed: u64) -> (Party, Party, ConnId) {
     inviter.sessions = pairing.sessions;
     let accept = inviter.seal(b"accept");
     assert!(
-        acceptor
+        invitee
             .open_and_commit(&inviter, conn_id, &accept)
             .is_newly_confirmed
     );
-    let receipt = acceptor.seal(b"receipt");
+    let receipt = invitee.seal(b"receipt");
     assert!(
         inviter
-            .open_and_commit(&acceptor, conn_id, &receipt)
+            .open_and_commit(&invitee, conn_id, &receipt)
             .is_newly_confirmed
     );
-    (acceptor, inviter, conn_id)
+    (invitee, inviter, conn_id)
 }

@@ -143,7 +143,7 @@ fn old_sessions_are_bounded() {
 #[test]
 fn hello_carries_resume_and_card() {
     let (mut a, mut b, conn_id) = paired(67);
-    let base = b.publish(Scope::connection(&conn_id));
+    let bundle = b.publish(Scope::connection(&conn_id));
     let resume = Resume {
         incarnation: Incarnation::from_bytes([5; 8]),
         upto: 3,
@@ -153,7 +153,7 @@ fn hello_carries_resume_and_card() {
         identity: &a.identity,
         peer: b.identity.public(),
         conn_id,
-        base: &base,
+        bundle: &bundle,
         reason: InitReason::Desync,
         incarnation: Incarnation::from_bytes([6; 8]),
         resume: Some(&resume),
@@ -171,7 +171,7 @@ fn hello_carries_resume_and_card() {
 #[test]
 fn largest_body_with_init_fits_an_envelope() {
     let (mut a, mut b, conn_id) = paired(68);
-    let base = b.publish(Scope::connection(&conn_id));
+    let bundle = b.publish(Scope::connection(&conn_id));
     let resume = Resume {
         incarnation: Incarnation::from_bytes([5; 8]),
         upto: u64::MAX,
@@ -182,7 +182,7 @@ fn largest_body_with_init_fits_an_envelope() {
         identity: &a.identity,
         peer: b.identity.public(),
         conn_id,
-        base: &base,
+        bundle: &bundle,
         reason: InitReason::Desync,
         incarnation: Incarnation::from_bytes([6; 8]),
         resume: Some(&resume),

@@ -27,20 +27,11 @@ impl Vector {
     /// Calls the URL through a client with this guard.
     async fn call(&self, guard: Guard, port: u16) -> Result<Response, CallError> {
         let addresses = self.resolves.clone();
-        let resolve: Resolve = Arc::new(move |_, port| {
-            let found: Vec<_> = addresses
-                .iter()
-                .map(|address| SocketAddr::new(*address, port))
-                .collect();
-            Box::pin(async move {
-                if found.is_empty() {
-                    Err(io::ErrorKind::NotFound.into())
-                } else {
-                    Ok(found)
-                }
-            })
+        let resolve: Resolve = Arc::new(move |_| {
+            let found = addresses.clone();
+            Box::pin(async move { found })
         });
-        let client = Client::with_resolver(guard, limits(), resolve).unwrap();
+        let client = Client::with_resolver(guard, limits(), &[], resolve).unwrap();
         get(&client, &self.url.replace("PORT", &port.to_string())).await
     }
 
@@ -182,13 +173,13 @@ async fn names_are_resolved_once_per_connection() {
         Ipv4Addr::LOCALHOST,
     ];
     let noting = Arc::clone(&asked);
-    let resolve: Resolve = Arc::new(move |name, port| {
+    let resolve: Resolve = Arc::new(move |name| {
         let mut asked = noting.lock().unwrap();
         let address = addresses[asked.len()];
         asked.push(name);
-        Box::pin(async move { Ok(vec![SocketAddr::new(address.into(), port)]) })
+        Box::pin(async move { vec![address.into()] })
     });
-    let client = Client::with_resolver(loopback(), limits(), resolve).unwrap();
+    let client = Client::with_resolver(loopback(), limits(), &[], resolve).unwrap();
     let url = format!("http://rebinding.example:{port}/");
     assert_eq!(get(&client, &url).await.unwrap().status, 200);
     let forbidden = CallError::Forbidden {

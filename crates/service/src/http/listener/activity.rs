@@ -80,6 +80,11 @@ impl Activity {
 }
 
 impl ActiveRequest {
+    /// Returns the activity of the request's connection.
+    pub(super) const fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
     /// Records whether the server or the client has to take the next step. Each call restarts the
     /// idle time.
     pub(super) fn set_processing(&mut self, is_processing: bool) {

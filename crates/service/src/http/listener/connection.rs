@@ -4,38 +4,28 @@ use super::{
     ListenerLimits,
     activity::{ActiveRequest, Activity},
     endpoint::Stream,
+    response::{ResponseBody, StreamExecutor},
     stream::DeadlineStream,
 };
 use crate::Shutdown;
-use axum::{Router, body::Body, extract::ConnectInfo, response::Response};
-use bytes::Bytes;
-use hyper::{
-    Request,
-    body::{Body as HttpBody, Frame, Incoming, SizeHint},
-    service::service_fn,
-};
+use axum::{Router, extract::ConnectInfo, response::Response};
+use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use sealpost_proto::limits::{
-    HEADER_BYTES_MAX, HTTP1_BUFFER_BYTES, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT,
-    HTTP2_STREAMS_MAX,
+    HEADER_BYTES_MAX, HTTP1_BUFFER_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PING_INTERVAL,
+    HTTP2_PING_TIMEOUT, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_ERRORS_MAX,
+    HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
 };
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::time::sleep;
 use tower::Service as _;
 
 /// HTTP server shared by all connections of a listener.
 pub(super) struct HttpServer {
-    builder: auto::Builder<TokioExecutor>,
+    builder: auto::Builder<StreamExecutor>,
     router: Router,
     limits: ListenerLimits,
     shutdown: Shutdown,
@@ -112,39 +102,13 @@ async fn respond(
     }
     let response: Response = router.call(request).await?;
     active.set_processing(false);
-    Ok(response.map(|body| ResponseBody { body, active }))
+    Ok(ResponseBody::wrap(response, active))
 }
 
-/// Body of a response. hyper does not poll it while the client does not read the previous bytes.
-struct ResponseBody {
-    body: Body,
-    active: ActiveRequest,
-}
-
-impl HttpBody for ResponseBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        self.active.set_processing(polled.is_pending());
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-fn builder(limits: ListenerLimits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(limits: ListenerLimits) -> auto::Builder<StreamExecutor> {
+    let mut builder = auto::Builder::new(StreamExecutor {
+        write_stall_timeout: limits.write_stall_timeout,
+    });
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -154,6 +118,10 @@ fn builder(limits: ListenerLimits) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
+        .max_local_error_reset_streams(HTTP2_STREAM_ERRORS_MAX)
         .keep_alive_interval(HTTP2_PING_INTERVAL)
         .keep_alive_timeout(HTTP2_PING_TIMEOUT);
     builder

@@ -1,5 +1,6 @@
 //! Endpoints of a listener: TCP addresses and Unix sockets.
 
+use crate::http::SocketPath;
 use sealpost_proto::limits::UNSENT_BYTES_MAX;
 use socket2::SockRef;
 use std::{
@@ -100,16 +101,17 @@ impl Endpoint {
     ///
     /// # Errors
     /// Returns [`EndpointError::InUse`] if another process accepts connections there,
-    /// Returns [`EndpointError::NotASocket`] if the path is another kind of file,
-    /// [`EndpointError::Failed`].
+    /// [`EndpointError::NotASocket`] if the path is another kind of file, and
+    /// [`EndpointError::Failed`] if the system refuses the endpoint.
     pub fn unix(path: &Path, access: SocketAccess) -> Result<Self, EndpointError> {
         let failed = |source| EndpointError::Failed {
             endpoint: path.display().to_string(),
             source,
         };
-        remove_stale_socket(path)?;
+        let address = SocketPath::new(path).map_err(failed)?;
+        remove_stale_socket(path, &address)?;
         let socket = UnixSocket::new_stream().map_err(failed)?;
-        socket.bind(path).map_err(failed)?;
+        socket.bind(address.as_path()).map_err(failed)?;
         // Connections are possible only after `listen`, so the mode applies to all of them.
         fs::set_permissions(path, Permissions::from_mode(access.mode())).map_err(failed)?;
         let file_id = file_id(&fs::symlink_metadata(path).map_err(failed)?);
@@ -183,7 +185,7 @@ impl Drop for UnixEndpoint {
     }
 }
 
-fn remove_stale_socket(path: &Path) -> Result<(), EndpointError> {
+fn remove_stale_socket(path: &Path, address: &SocketPath) -> Result<(), EndpointError> {
     let failed = |source| EndpointError::Failed {
         endpoint: path.display().to_string(),
         source,
@@ -198,7 +200,7 @@ fn remove_stale_socket(path: &Path) -> Result<(), EndpointError> {
         }
         Ok(_) => {}
     }
-    match BlockingUnixStream::connect(path) {
+    match BlockingUnixStream::connect(address.as_path()) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(failed)
         }

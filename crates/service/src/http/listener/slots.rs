@@ -16,7 +16,7 @@ const EVICTED_FRACTION: usize = 64;
 /// Connection slots of one listener.
 pub(super) struct ConnectionSlots {
     total_max: usize,
-    per_network_max: usize,
+    per_address_max: usize,
     counts: Arc<ListenerCounts>,
     table: Mutex<Table>,
 }
@@ -24,7 +24,7 @@ pub(super) struct ConnectionSlots {
 #[derive(Default)]
 struct Table {
     connections: HashMap<u64, Connection>,
-    open_by_network: HashMap<IpAddr, usize>,
+    open_by_address: HashMap<IpAddr, usize>,
     next_id: u64,
     /// No connection can be evicted before this time.
     no_eviction_until: Option<Instant>,
@@ -32,7 +32,7 @@ struct Table {
 
 struct Connection {
     activity: Arc<Activity>,
-    network: Option<IpAddr>,
+    address: Option<IpAddr>,
 }
 
 /// Slot of one open connection, released on drop.
@@ -46,7 +46,7 @@ pub(super) struct Slot {
 pub(super) enum NoSlot {
     /// All slots are in use by connections that are not idle.
     Full,
-    /// The network of the client has reached its limit.
+    /// The address of the client has reached its limit.
     AddressLimit,
 }
 
@@ -54,12 +54,12 @@ impl ConnectionSlots {
     /// Creates the slots; each maximum is at least 1.
     pub(super) fn new(
         total_max: usize,
-        per_network_max: usize,
+        per_address_max: usize,
         counts: Arc<ListenerCounts>,
     ) -> Arc<Self> {
         Arc::new(Self {
             total_max: total_max.max(1),
-            per_network_max: per_network_max.max(1),
+            per_address_max: per_address_max.max(1),
             counts,
             table: Mutex::default(),
         })
@@ -71,10 +71,10 @@ impl ConnectionSlots {
         peer: Option<SocketAddr>,
         activity: &Arc<Activity>,
     ) -> Result<Slot, NoSlot> {
-        let network = peer.and_then(network_of);
+        let address = peer.and_then(address_key);
         let mut table = self.lock_table();
-        let open = network.and_then(|network| table.open_by_network.get(&network));
-        if open.is_some_and(|open| *open >= self.per_network_max) {
+        let open = address.and_then(|address| table.open_by_address.get(&address));
+        if open.is_some_and(|open| *open >= self.per_address_max) {
             return Err(NoSlot::AddressLimit);
         }
         if table.connections.len() >= self.total_max && !self.evict_idle(&mut table) {
@@ -82,7 +82,7 @@ impl ConnectionSlots {
         }
         let id = table.insert(Connection {
             activity: Arc::clone(activity),
-            network,
+            address,
         });
         Ok(Slot {
             slots: Arc::clone(self),
@@ -130,8 +130,8 @@ impl Table {
     fn insert(&mut self, connection: Connection) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        if let Some(network) = connection.network {
-            *self.open_by_network.entry(network).or_default() += 1;
+        if let Some(address) = connection.address {
+            *self.open_by_address.entry(address).or_default() += 1;
         }
         self.connections.insert(id, connection);
         id
@@ -139,12 +139,12 @@ impl Table {
 
     fn remove(&mut self, id: u64) -> Option<Connection> {
         let connection = self.connections.remove(&id)?;
-        if let Some(network) = connection.network
-            && let Some(open) = self.open_by_network.get_mut(&network)
+        if let Some(address) = connection.address
+            && let Some(open) = self.open_by_address.get_mut(&address)
         {
             *open -= 1;
             if *open == 0 {
-                self.open_by_network.remove(&network);
+                self.open_by_address.remove(&address);
             }
         }
         Some(connection)
@@ -157,10 +157,10 @@ impl Drop for Slot {
     }
 }
 
-/// Returns the unit of the limit per address: an IPv4 address, or the IPv6 /64 that a
-/// customer usually gets. Loopback has no limit, because a proxy may connect on behalf of all
+/// Returns the key of the limit per address: an IPv4 address, or the IPv6 /64 that a customer
+/// usually gets. Loopback has no limit, because a proxy may connect on behalf of all
 /// clients.
-fn network_of(peer: SocketAddr) -> Option<IpAddr> {
+fn address_key(peer: SocketAddr) -> Option<IpAddr> {
     match peer.ip().to_canonical() {
         ip if ip.is_loopback() => None,
         IpAddr::V4(ip) => Some(ip.into()),

@@ -1,13 +1,12 @@
 //! Stream with deadlines for the client: it has to send its first bytes in time and to read at a
 //! minimum rate.
 
-use super::{ListenerLimits, endpoint::Stream};
+use super::{ListenerLimits, endpoint::Stream, write_budget::WriteBudget};
 use sealpost_proto::limits::WRITE_BYTES_PER_SECOND_MIN;
 use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -25,13 +24,8 @@ pub(super) struct DeadlineStream {
     preface_missing: usize,
     preface_deadline: Pin<Box<Sleep>>,
     write_budget: WriteBudget,
-}
-
-/// Time for which writes may be blocked. Blocked writes use it up; written bytes refill it.
-struct WriteBudget {
-    max: Duration,
-    remaining: Duration,
-    blocked: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Present while writes are blocked.
+    write_deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl DeadlineStream {
@@ -40,52 +34,33 @@ impl DeadlineStream {
             stream,
             preface_missing: PREFACE_BYTES,
             preface_deadline: Box::pin(sleep_until(Instant::now() + limits.first_byte_timeout)),
-            write_budget: WriteBudget {
-                max: limits.write_stall_timeout,
-                remaining: limits.write_stall_timeout,
-                blocked: None,
-            },
+            write_budget: WriteBudget::new(limits.write_stall_timeout, WRITE_BYTES_PER_SECOND_MIN),
+            write_deadline: None,
         }
     }
-}
 
-impl WriteBudget {
     /// Returns the result of a write, or a timeout once the budget is used up.
-    fn apply<T>(
+    fn limit_write<T>(
         &mut self,
         context: &mut Context<'_>,
         polled: Poll<io::Result<T>>,
         written: impl FnOnce(&T) -> usize,
     ) -> Poll<io::Result<T>> {
         match polled {
-            Poll::Pending => self.poll_timeout(context),
+            Poll::Pending => {
+                let deadline = self.write_budget.block();
+                let timer = self
+                    .write_deadline
+                    .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+                let timeout = timer.as_mut().poll(context);
+                timeout.map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
             Poll::Ready(Ok(done)) => {
-                self.record_write(written(&done));
+                self.write_deadline = None;
+                self.write_budget.record_write(written(&done));
                 Poll::Ready(Ok(done))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        }
-    }
-
-    fn poll_timeout<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let remaining = self.remaining;
-        let (_, until) = self.blocked.get_or_insert_with(|| {
-            let now = Instant::now();
-            (now, Box::pin(sleep_until(now + remaining)))
-        });
-        until
-            .as_mut()
-            .poll(context)
-            .map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    fn record_write(&mut self, bytes: usize) {
-        if let Some((since, _)) = self.blocked.take() {
-            self.remaining = self.remaining.saturating_sub(since.elapsed());
-        }
-        if self.remaining < self.max {
-            let earned = Duration::from_secs(bytes as u64) / WRITE_BYTES_PER_SECOND_MIN;
-            self.remaining = (self.remaining + earned).min(self.max);
         }
     }
 }
@@ -118,7 +93,7 @@ impl AsyncWrite for DeadlineStream {
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, buffer);
-        self.write_budget.apply(context, polled, |bytes| *bytes)
+        self.limit_write(context, polled, |bytes| *bytes)
     }
 
     fn poll_write_vectored(
@@ -127,7 +102,7 @@ impl AsyncWrite for DeadlineStream {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
-        self.write_budget.apply(context, polled, |bytes| *bytes)
+        self.limit_write(context, polled, |bytes| *bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -136,11 +111,11 @@ impl AsyncWrite for DeadlineStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_flush(context);
-        self.write_budget.apply(context, polled, |()| 0)
+        self.limit_write(context, polled, |()| 0)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.write_budget.apply(context, polled, |()| 0)
+        self.limit_write(context, polled, |()| 0)
     }
 }

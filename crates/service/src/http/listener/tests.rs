@@ -1,6 +1,7 @@
 mod acme;
 mod crowd;
 mod tls;
+mod unread;
 
 use super::*;
 use axum::{extract::ConnectInfo, routing};

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     api::{ROUTERS, model::Attachment},
     progress::TransferState,
-    store::{files, orphaned_blobs},
+    store::{files, unreferenced_blobs},
 };
 use bytes::Bytes;
 use futures_util::stream::unfold;
@@ -46,7 +46,7 @@ impl ApiClient {
     async fn new(bed: &TestBed) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/attachments", listener.local_addr().unwrap());
-        let app = (ROUTERS.local_api)(bed.node.clone(), TOKEN);
+        let app = (ROUTERS.local_api)(bed.node.clone(), TOKEN).tcp;
         tokio::spawn(async move { axum::serve(listener, app).await });
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
@@ -128,10 +128,10 @@ fn is_create(request: &RecordedRequest) -> bool {
     request.method == "POST" && request.rest.is_empty()
 }
 
-async fn has_no_orphaned_blobs(bed: &TestBed) -> bool {
+async fn has_no_unreferenced_blobs(bed: &TestBed) -> bool {
     bed.node
         .database
-        .read(|tx| orphaned_blobs::load_due(tx))
+        .read(|tx| unreferenced_blobs::load_due(tx))
         .await
         .unwrap()
         .is_empty()
@@ -160,7 +160,7 @@ async fn parts_are_uploaded_once_during_sealing() {
     staging.send(BYTES - THREE_PARTS_BYTES).await;
     let attachment = staging.finish().await;
     let file = bed.find_file(attachment).await;
-    assert!(has_no_orphaned_blobs(&bed).await);
+    assert!(has_no_unreferenced_blobs(&bed).await);
     mark_needed(&bed, file).await;
     bed.until_status(file, FileStatus::Uploaded).await;
     let mut parts = uploaded_parts(&bed);
@@ -176,7 +176,7 @@ async fn parts_are_uploaded_once_during_sealing() {
 #[tokio::test]
 async fn message_continues_the_early_upload() {
     let bed = TestBed::start(|_| None).await;
-    let held = bed.relay.gate.write().await;
+    let delayed = bed.relay.gate.write().await;
     let staging = ApiClient::new(&bed).await.start_staging();
     staging.send(BYTES).await;
     let attachment = staging.finish().await;
@@ -192,7 +192,7 @@ async fn message_continues_the_early_upload() {
         (attachment, TransferState::Moving),
         "progress is reported at once"
     );
-    drop(held);
+    drop(delayed);
     bed.until_status(file, FileStatus::Uploaded).await;
     assert_eq!(uploaded_parts(&bed).len(), 5, "each part once");
     assert_eq!(
@@ -217,7 +217,7 @@ async fn parts_of_an_aborted_file_are_deleted() {
         .await
         .unwrap();
     assert!(staging.response.await.unwrap().is_err());
-    bed.until(async |bed| bed.is_empty() && has_no_orphaned_blobs(bed).await)
+    bed.until(async |bed| bed.is_empty() && has_no_unreferenced_blobs(bed).await)
         .await;
     assert_eq!(count_deletes(&bed), 1);
 }
@@ -232,7 +232,7 @@ async fn deleting_a_staged_file_deletes_its_blob() {
     bed.until(async |bed| uploaded_parts(bed).len() == 5).await;
     assert_eq!(count_deletes(&bed), 0);
     client.delete(attachment).await;
-    bed.until(async |bed| bed.is_empty() && has_no_orphaned_blobs(bed).await)
+    bed.until(async |bed| bed.is_empty() && has_no_unreferenced_blobs(bed).await)
         .await;
 }
 
@@ -248,10 +248,10 @@ async fn blob_deletion_is_retried_after_a_crash() {
     bed.begin_blob(blob);
     bed.node
         .database
-        .write(move |tx| orphaned_blobs::add(tx, &blob))
+        .write(move |tx| unreferenced_blobs::add(tx, &blob))
         .await
         .unwrap();
-    bed.until(async |bed| bed.is_empty() && has_no_orphaned_blobs(bed).await)
+    bed.until(async |bed| bed.is_empty() && has_no_unreferenced_blobs(bed).await)
         .await;
     assert_eq!(count_deletes(&bed), 3);
 }

@@ -118,6 +118,7 @@ async fn respond(State(relay): State<Arc<FakeRelay>>, request: Request) -> Respo
             key,
             expires_at,
             relay_time: relay.clock.now(),
+            webhook: None,
         })
         .into_response();
     }

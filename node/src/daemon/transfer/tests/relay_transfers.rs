@@ -5,7 +5,7 @@ use super::{
     test_bed::TestBed,
 };
 use crate::{
-    daemon::transfer::{cancel, fetch},
+    daemon::transfer::{cancel, request_download},
     store::files,
 };
 use axum::{body::Body, response::IntoResponse as _};
@@ -215,7 +215,7 @@ async fn download_recovers_from_broken_responses() {
 }
 
 #[tokio::test]
-async fn altered_file_fails_and_can_be_fetched_again() {
+async fn altered_file_fails_and_can_be_downloaded_again() {
     let bed = TestBed::start(|_| None).await;
     let (_, staged) = bed.upload(BYTES).await;
     let changes: [fn(&mut std::collections::BTreeMap<u32, Bytes>); 2] = [
@@ -256,7 +256,7 @@ async fn altered_file_fails_and_can_be_fetched_again() {
         bed.tamper(id, |parts| *parts = right.lock().unwrap().take().unwrap());
         bed.node
             .database
-            .write(move |tx| fetch(tx, &row))
+            .write(move |tx| request_download(tx, &row))
             .await
             .unwrap();
         bed.until_status(file, FileStatus::Ready).await;
@@ -297,7 +297,7 @@ async fn cancelled_upload_is_deleted_everywhere() {
     let due = async |bed: &TestBed| {
         bed.node
             .database
-            .read(|tx| files::find_next_relay_request(tx))
+            .read(|tx| files::find_next_blob_request(tx))
             .await
             .unwrap()
     };
@@ -338,7 +338,7 @@ async fn cancelled_download_makes_no_requests() {
     let row = bed.row(file).await;
     bed.node
         .database
-        .write(move |tx| fetch(tx, &row))
+        .write(move |tx| request_download(tx, &row))
         .await
         .unwrap();
     bed.until(async |bed| gets(bed) > before).await;

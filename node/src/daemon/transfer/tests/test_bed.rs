@@ -2,7 +2,7 @@
 
 use super::fake_relay::{FakeBlob, FakeRelay, RecordedRequest};
 use crate::{
-    daemon::{NodeParts, transfer},
+    daemon::{NodeComponents, transfer},
     files::{DiskFileId, SealedParts, Staged},
     store::{attachments, files},
 };
@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration}
 /// Node and its fake relay.
 pub(super) struct TestBed {
     pub(super) relay: Arc<FakeRelay>,
-    pub(super) node: NodeParts,
+    pub(super) node: NodeComponents,
     _directory: tempfile::TempDir,
 }
 
@@ -27,7 +27,7 @@ impl TestBed {
     ) -> Self {
         let (relay, origin) = FakeRelay::start(response_override).await;
         let directory = tempfile::tempdir().unwrap();
-        let node = NodeParts::for_test(directory.path(), origin, relay.clock.clone()).await;
+        let node = NodeComponents::for_test(directory.path(), origin, relay.clock.clone()).await;
         let transfers = node.transfers();
         tokio::spawn(transfer::upload(Arc::clone(&transfers), node.worker()));
         tokio::spawn(transfer::download(Arc::clone(&transfers), node.worker()));

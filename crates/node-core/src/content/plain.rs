@@ -1,0 +1,10 @@
+//! Plain text as a document.
+
+use super::document::{Document, Element};
+
+/// Writes a text as one block.
+pub(super) fn read(text: &str, document: &mut Document<'_>) {
+    document.start(Element::PlainText);
+    document.text(text);
+    document.end();
+}

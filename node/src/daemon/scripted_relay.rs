@@ -1,0 +1,154 @@
+//! Relay for tests of pulls and of the webhook's state: it accepts all requests, and each test
+//! states how it responds.
+
+use super::NodeComponents;
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use http::StatusCode;
+use sealpost_proto::{
+    B64, DeliveryId, EnvelopeId, MailboxId, Origin, SessionKey, Timestamp,
+    wire::{DeliveredEnvelope, DeliveryBatch, Session, WebhookState, WebhookTest, WebhookTestStep},
+};
+use sealpost_service::ManualClock;
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_766_000_000_000);
+
+/// Relay on loopback, and a node that is registered there.
+pub(super) struct ScriptedRelay {
+    pub(super) node: NodeComponents,
+    script: Arc<Mutex<Script>>,
+    _directory: TempDir,
+}
+
+/// Responses of the relay, and the requests that it received.
+pub(super) struct Script {
+    /// State of the webhook that pulls report.
+    pub(super) webhook: WebhookState,
+    /// Whether a webhook test succeeds, which makes the webhook active.
+    pub(super) passes_tests: bool,
+    /// Size of the envelope in the next batches; a batch is empty without it.
+    pub(super) envelope_bytes: Option<usize>,
+    /// Whether the connection is cut within the response to a pull.
+    pub(super) cuts_pulls: bool,
+    /// Methods and targets.
+    pub(super) requests: Vec<String>,
+}
+
+impl ScriptedRelay {
+    pub(super) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let script = Arc::new(Mutex::new(Script {
+            webhook: WebhookState::Active,
+            passes_tests: true,
+            envelope_bytes: None,
+            cuts_pulls: false,
+            requests: Vec::new(),
+        }));
+        let router = Router::new()
+            .fallback(respond)
+            .with_state(Arc::clone(&script));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let (directory, clock) = (tempfile::tempdir().unwrap(), ManualClock::new(NOW));
+        let origin = Origin::parse(&origin).unwrap();
+        let node = NodeComponents::for_test(directory.path(), origin, clock).await;
+        Self {
+            node,
+            script,
+            _directory: directory,
+        }
+    }
+
+    pub(super) fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+
+    /// Returns the last request.
+    pub(super) fn last_request(&self) -> String {
+        self.script().requests.last().unwrap().clone()
+    }
+}
+
+async fn respond(State(script): State<Arc<Mutex<Script>>>, request: Request) -> Response {
+    let mut script = script.lock().unwrap();
+    if request.uri().path() == "/v1/session" {
+        return Json(session(script.webhook)).into_response();
+    }
+    let (method, target) = (request.method(), request.uri());
+    script.requests.push(format!("{method} {target}"));
+    match request.uri().path() {
+        "/v1/deliveries" if script.cuts_pulls => cut_response(),
+        "/v1/deliveries" => Json(script.batch()).into_response(),
+        "/v1/account/webhook-test" => Json(script.test_webhook()).into_response(),
+        _ => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+fn session(webhook: WebhookState) -> Session {
+    Session {
+        session_id: "a session".to_owned(),
+        key: SessionKey::from_bytes([3; 32]),
+        expires_at: NOW.plus(Duration::from_secs(1_000_000_000)),
+        relay_time: NOW,
+        webhook: Some(webhook),
+    }
+}
+
+/// Returns a response whose connection closes before the end of the body.
+fn cut_response() -> Response {
+    let pieces = [
+        Ok(Bytes::from_static(b"{")),
+        Err(io::Error::other("the connection is cut")),
+    ];
+    Response::new(Body::from_stream(stream::iter(pieces)))
+}
+
+impl Script {
+    fn batch(&self) -> DeliveryBatch {
+        let envelope = self.envelope_bytes.map(|bytes| DeliveredEnvelope {
+            id: DeliveryId(1),
+            mailbox: MailboxId::from_bytes([1; 16]),
+            envelope: EnvelopeId::from_bytes([2; 16]),
+            accepted_at: NOW,
+            bytes: B64(vec![0; bytes]),
+        });
+        DeliveryBatch {
+            deliveries: envelope.into_iter().collect(),
+            webhook: Some(self.webhook),
+            ..DeliveryBatch::default()
+        }
+    }
+
+    fn test_webhook(&mut self) -> WebhookTest {
+        if self.passes_tests {
+            self.webhook = WebhookState::Active;
+        }
+        let failed = WebhookTestStep {
+            step: "status".to_owned(),
+            ok: false,
+            detail: "the endpoint responded with 404, expected 200".to_owned(),
+        };
+        WebhookTest {
+            ok: self.passes_tests,
+            steps: if self.passes_tests {
+                vec![]
+            } else {
+                vec![failed]
+            },
+            elapsed_ms: 1,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Commands with the texts, names and invites that people type and paste.
+
+use crate::support::{program, stop_all};
+use anyhow::ensure;
+use sealpost_demo::{
+    environment::{Environment, pair},
+    node::{DeliveryMode, Home},
+};
+use sealpost_node::api::model::Direction;
+
+async fn run_cli(home: &Home, args: &[&str]) -> anyhow::Result<String> {
+    let output = home.run_cli(args).await?;
+    ensure!(output.status.success(), "{args:?}: {output:?}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[tokio::test]
+async fn texts_and_names_are_sent_as_typed() -> anyhow::Result<()> {
+    let env = Environment::with_relay(program()).await?;
+    let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
+    let other = env.start_node("MÜLLER GmbH", DeliveryMode::Pull).await?;
+    pair(&acme, &other).await?;
+    let names = ["Müller GmbH", "mu\u{308}ller gmbh", "MÜLLER GMBH"];
+    let texts = ["- nuts", "-5 %", "--- x"];
+    for (name, text) in names.into_iter().zip(texts) {
+        let send = ["send", "--to", name, "-m", text, "--wait", "delivered"];
+        run_cli(acme.home(), &send).await?;
+    }
+    let received = other.api()?.list_messages(Direction::In).await?;
+    let contents: Vec<_> = received
+        .iter()
+        .map(|message| message.content.as_str())
+        .collect();
+    ensure!(contents == texts, "{contents:?}");
+    let output = acme
+        .home()
+        .run_cli(&["send", "--to", "Muller GmbH", "-m", "x"])
+        .await?;
+    ensure!(!output.status.success(), "an umlaut is another letter");
+    stop_all(env, [acme, other]).await
+}
+
+#[tokio::test]
+async fn pasted_invites_connect() -> anyhow::Result<()> {
+    let env = Environment::with_relay(program()).await?;
+    let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
+    let bolt = env.start_node("Bolt", DeliveryMode::Pull).await?;
+    let (_, invite) = acme.api()?.create_invite(true).await?;
+    let wrap = |separator: &str, chars: usize| {
+        let lines: Vec<_> = invite.as_bytes().chunks(chars).collect();
+        let lines = lines.iter().map(|line| String::from_utf8_lossy(line));
+        lines.collect::<Vec<_>>().join(separator)
+    };
+    let forms = [
+        wrap("\n", 76),
+        wrap("\r\n", 76),
+        wrap("=\r\n", 75),
+        wrap(" ", 100),
+        format!("{invite}."),
+        format!("{invite},"),
+        format!("<{invite}>"),
+        format!("\u{201c}{invite}\u{201d}"),
+        format!("'{invite}'"),
+        invite.replace('#', "%23"),
+        invite.replace('#', "&#35;"),
+        format!("Our invite: {invite}. See you soon"),
+    ];
+    for form in &forms {
+        run_cli(bolt.home(), &["connect", form]).await?;
+    }
+    let connections = bolt.api()?.list_connections().await?;
+    ensure!(connections.len() == 1, "one invite, one connection");
+    stop_all(env, [acme, bolt]).await
+}

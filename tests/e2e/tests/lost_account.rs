@@ -1,0 +1,72 @@
+//! A relay that has lost accounts, because its operator has deleted them or has restored an old
+//! backup.
+
+use crate::support::{program, stop_all};
+use anyhow::{Context as _, ensure};
+use sealpost_demo::{
+    environment::{Environment, pair, send},
+    node::{DeliveryMode, Node},
+    roles::Role,
+};
+use sealpost_proto::DeliveryStatus;
+use serde_json::Value;
+use std::ffi::OsStr;
+
+/// Runs a command of the relay's operator and returns its output as JSON.
+async fn run_operator(env: &Environment, args: &[&str]) -> anyhow::Result<Value> {
+    let args: Vec<&OsStr> = args
+        .iter()
+        .map(OsStr::new)
+        .chain([
+            OsStr::new("--json"),
+            OsStr::new("--data"),
+            env.relay.directory().as_os_str(),
+        ])
+        .collect();
+    let output = env.program().output(Role::RelayCommand, &args).await?;
+    ensure!(
+        output.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(serde_json::from_slice(&output.stdout).unwrap_or_default())
+}
+
+async fn delete_accounts(env: &Environment) -> anyhow::Result<usize> {
+    let listed = run_operator(env, &["accounts", "list"]).await?;
+    let accounts = listed["accounts"].as_array().context("no accounts")?;
+    for account in accounts {
+        let id = account["id"].as_str().context("an account without an id")?;
+        run_operator(env, &["accounts", "delete", id, "--yes"]).await?;
+    }
+    Ok(accounts.len())
+}
+
+async fn exchange(from: &Node, to: &Node, connection: &str, text: &str) -> anyhow::Result<()> {
+    let sent = send(&from.api()?, connection, text, &[]).await?;
+    let received = to.api()?.wait_for_message(&sent.uuid).await?;
+    ensure!(received.content == text);
+    from.api()?
+        .wait_for_status(&sent.id, DeliveryStatus::Delivered)
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn nodes_register_again_after_their_accounts_are_deleted() -> anyhow::Result<()> {
+    let env = Environment::with_relay(program()).await?;
+    let acme = env.start_node("Acme", DeliveryMode::Webhook).await?;
+    let bolt = env.start_node("Bolt", DeliveryMode::Pull).await?;
+    let pair = pair(&acme, &bolt).await?;
+    exchange(&acme, &bolt, &pair.inviter.id, "before").await?;
+    let (_, invite) = acme.api()?.create_invite(true).await?;
+    ensure!(delete_accounts(&env).await? == 2);
+    exchange(&acme, &bolt, &pair.inviter.id, "after").await?;
+    exchange(&bolt, &acme, &pair.invitee.id, "and back").await?;
+    // An invite that was handed out before remains valid.
+    let cargo = env.start_node("Cargo", DeliveryMode::Pull).await?;
+    let connection = cargo.api()?.connect(&invite, "").await?;
+    cargo.api()?.wait_for_accepted(&connection.id).await?;
+    exchange(&cargo, &acme, &connection.id, "from Cargo").await?;
+    stop_all(env, [acme, bolt, cargo]).await
+}

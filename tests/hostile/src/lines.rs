@@ -1,0 +1,253 @@
+//! Delivery over slow lines: messages wait at the relay, the recipient's node starts, and all of
+//! them have to arrive in at most twice the time that their bytes need.
+
+use crate::proxy::{Line, LineShape, Opener};
+use anyhow::Context as _;
+use futures_util::future::try_join_all;
+use sealpost_bench_support::Figure;
+use sealpost_demo::{
+    environment::{Environment, pair, send},
+    node::{DeliveryMode, Node},
+    ports::reserve_port,
+    process::Program,
+};
+use sealpost_proto::{
+    B64, DeliveryId, DeliveryStatus, EnvelopeId, MailboxId, Timestamp, wire::DeliveredEnvelope,
+};
+use serde::Serialize;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+use tokio::time::sleep;
+
+/// Text of one message, and the envelope that seals it.
+const MESSAGE_BYTES: usize = 6_000;
+const ENVELOPE_BYTES: usize = 8_192;
+/// Largest accepted ratio of the time that a line needs to that of its bytes alone.
+const RATIO_MAX: f64 = 2.0;
+/// Ratio at which the rest of the messages is no longer waited for, with a minimum time.
+const RATIO_ABANDONED: f64 = 3.0;
+const TIME_MIN: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Line and how its node receives.
+struct LineSetup {
+    name: &'static str,
+    shape: LineShape,
+    delivery: DeliveryMode,
+    /// Messages at least, so that they exceed a limit of the line.
+    messages_min: usize,
+}
+
+const SLOW: LineShape = LineShape {
+    bytes_per_second: 25_000,
+    body_bytes_max: None,
+    cut_after_bytes: None,
+};
+/// A common default of reverse proxies.
+const LIMITED: LineShape = LineShape {
+    bytes_per_second: 1_000_000,
+    body_bytes_max: Some(1024 * 1024),
+    cut_after_bytes: None,
+};
+
+const LINES: [LineSetup; 4] = [
+    LineSetup {
+        name: "25 KB/s, webhook",
+        shape: SLOW,
+        delivery: DeliveryMode::Webhook,
+        messages_min: 0,
+    },
+    LineSetup {
+        name: "25 KB/s, pull",
+        shape: SLOW,
+        delivery: DeliveryMode::Pull,
+        messages_min: 0,
+    },
+    LineSetup {
+        name: "1 MB/s behind a limit of 1 MiB, webhook",
+        shape: LIMITED,
+        delivery: DeliveryMode::Webhook,
+        messages_min: 200,
+    },
+    LineSetup {
+        name: "1 MB/s behind a limit of 1 MiB, pull",
+        shape: LIMITED,
+        delivery: DeliveryMode::Pull,
+        messages_min: 200,
+    },
+];
+
+/// Result of one line.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct LineResult {
+    /// Name of the line.
+    pub(crate) line: &'static str,
+    /// Messages that waited.
+    pub(crate) messages: usize,
+    /// Messages that arrived.
+    pub(crate) delivered: u64,
+    /// Seconds until the last one arrived, or until the rest was abandoned.
+    pub(crate) seconds: Figure,
+    /// That time, divided by the time that the bytes of the messages need on the line.
+    pub(crate) ratio: Figure,
+}
+
+impl LineResult {
+    /// Returns a line for people.
+    pub(crate) fn summary(&self) -> String {
+        format!(
+            "{}: {} of {} messages in {:.1} s, {:.2} times the time of their bytes",
+            self.line, self.delivered, self.messages, self.seconds.0, self.ratio.0
+        )
+    }
+
+    /// Returns the bound that was exceeded, if one was.
+    pub(crate) fn exceeded(&self) -> Option<String> {
+        let is_complete = self.delivered >= self.messages as u64;
+        (!is_complete || self.ratio.0 > RATIO_MAX).then(|| self.summary())
+    }
+}
+
+/// Plays all lines at the same time, each with its own relay and nodes.
+pub(crate) async fn play(program: &Program, messages: usize) -> anyhow::Result<Vec<LineResult>> {
+    try_join_all(LINES.iter().map(async |setup| {
+        setup
+            .play(program, messages.max(setup.messages_min))
+            .await
+            .context(setup.name)
+    }))
+    .await
+}
+
+impl LineSetup {
+    async fn play(&self, program: &Program, messages: usize) -> anyhow::Result<LineResult> {
+        let mut line = Line::new();
+        let mut env = Environment::new(program.clone())?;
+        let relay = env.relay.origin();
+        let relay = relay
+            .strip_prefix("http://")
+            .context("an origin")?
+            .parse()?;
+        let origin = format!("http://{}", line.start_proxy(relay, Opener::Node)?);
+        env.relay.set_extra_args(&["--public-url", &origin]);
+        env.relay.start().await?;
+        let mut sender = Node::init(
+            program,
+            env.directory(),
+            "Sender",
+            &origin,
+            DeliveryMode::Pull,
+        )
+        .await?;
+        let mut recipient = self.init_recipient(&env, &mut line, &origin).await?;
+        for node in [&mut sender, &mut recipient] {
+            node.start().await?;
+            node.wait_until_connected().await?;
+        }
+        let connection = pair(&recipient, &sender).await?.invitee.id;
+        recipient.stop().await?;
+        queue_messages(&sender, &connection, messages).await?;
+        sender.stop().await?;
+        line.set_shape(self.shape);
+        let result = self.deliver(&mut recipient, messages).await?;
+        recipient.kill().await?;
+        env.finish().await?;
+        Ok(result)
+    }
+
+    /// Creates the recipient, whose webhook is behind the line too.
+    async fn init_recipient(
+        &self,
+        env: &Environment,
+        line: &mut Line,
+        relay: &str,
+    ) -> anyhow::Result<Node> {
+        let webhook = SocketAddr::from((Ipv4Addr::LOCALHOST, reserve_port()?));
+        let url = format!("http://{}/", line.start_proxy(webhook, Opener::Relay)?);
+        let listen = webhook.to_string();
+        let args = match self.delivery {
+            DeliveryMode::Pull => Vec::new(),
+            DeliveryMode::Webhook => vec!["--webhook-listen", &listen, "--webhook-url", &url],
+        };
+        Node::init_with_args(env.program(), env.directory(), "Recipient", relay, &args).await
+    }
+
+    async fn deliver(&self, recipient: &mut Node, messages: usize) -> anyhow::Result<LineResult> {
+        let bytes = messages * delivery_bytes()?;
+        let shortest = Duration::from_secs_f64(bytes as f64 / self.shape.bytes_per_second as f64);
+        let started = Instant::now();
+        recipient.start().await?;
+        let api = recipient.api()?;
+        let delivered = loop {
+            let delivered = api.fetch_node().await?.unread_count;
+            let is_abandoned = started.elapsed() > shortest.mul_f64(RATIO_ABANDONED).max(TIME_MIN);
+            if delivered >= messages as u64 || is_abandoned {
+                break delivered;
+            }
+            sleep(POLL_INTERVAL).await;
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(LineResult {
+            line: self.name,
+            messages,
+            delivered,
+            seconds: Figure(seconds),
+            ratio: Figure(seconds / shortest.as_secs_f64()),
+        })
+    }
+}
+
+/// Sends messages until all of them wait at the relay.
+async fn queue_messages(sender: &Node, connection: &str, messages: usize) -> anyhow::Result<()> {
+    let api = sender.api()?;
+    let text = "All work and no play. ".repeat(MESSAGE_BYTES / 22);
+    let mut last = None;
+    for _ in 0..messages {
+        last = Some(send(&api, connection, &text, &[]).await?);
+    }
+    // The messages of a connection are submitted in order.
+    let last = last.context("no message")?;
+    api.wait_for_status(&last.id, DeliveryStatus::Sent).await?;
+    Ok(())
+}
+
+/// Returns the bytes of one message in a batch of deliveries.
+fn delivery_bytes() -> anyhow::Result<usize> {
+    let delivery = DeliveredEnvelope {
+        id: DeliveryId(1_000),
+        mailbox: MailboxId::from_bytes([0; 16]),
+        envelope: EnvelopeId::from_bytes([0; 16]),
+        accepted_at: Timestamp::from_millis(1_766_000_000_000),
+        bytes: B64(vec![0; ENVELOPE_BYTES]),
+    };
+    Ok(serde_json::to_vec(&delivery)?.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_must_deliver_everything_in_time() {
+        let result = LineResult {
+            line: "25 KB/s",
+            messages: 60,
+            delivered: 60,
+            seconds: Figure(50.0),
+            ratio: Figure(2.0),
+        };
+        assert_eq!(result.exceeded(), None);
+        let late = LineResult {
+            ratio: Figure(2.01),
+            ..result.clone()
+        };
+        assert!(late.exceeded().is_some());
+        let incomplete = LineResult {
+            delivered: 59,
+            ..result
+        };
+        assert!(incomplete.exceeded().is_some());
+    }
+}
