@@ -320,6 +320,16 @@ fn text_without_visible_rendering_is_plain() {
 }
 
 #[test]
+fn deep_items_keep_their_numbers() {
+    let markdown = "> ".repeat(CONTENT_DEPTH_MAX)
+        + "7. seven\n"
+        + &"> ".repeat(CONTENT_DEPTH_MAX)
+        + "8. eight";
+    assert_letters_kept(&markdown);
+    assert_letters_kept(&("- ".repeat(CONTENT_DEPTH_MAX) + "9. [x](https://a.example)"));
+}
+
+#[test]
 fn depth_is_bounded() {
     let html = markdown_to_html(&(">".repeat(1_000) + " deep"));
     assert_eq!(html.matches("<blockquote>").count(), CONTENT_DEPTH_MAX);
@@ -459,7 +469,7 @@ fn open_formatting_does_not_multiply() {
 }
 
 /// Pieces from which texts are combined; each `@` becomes a unique word.
-const MARKDOWN_PIECES: [&str; 62] = [
+const MARKDOWN_PIECES: [&str; 66] = [
     "@",
     " @ ",
     "\n",
@@ -520,6 +530,10 @@ const MARKDOWN_PIECES: [&str; 62] = [
     "](",
     ")",
     "!",
+    "\n|@|\n|-|\n|@|@|@|\n",
+    "[@][a]\n\n[a]: https://@.example '@'\n",
+    "- - - - - - - - - - - - - - - - ",
+    "> > > > > > > > > > > > > > > > 7. @\n",
     "***\n",
     "\r",
 ];

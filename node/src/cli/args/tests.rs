@@ -189,3 +189,27 @@ fn url_errors_do_not_repeat_passwords() {
         assert!(text.contains(reason) && !text.contains("hunter2"), "{text}");
     }
 }
+
+#[test]
+fn deceptive_names_are_refused() {
+    let init = |name| {
+        let parsed = parse(&["init", "--name", name, "--relay", "https://relay.example"]);
+        parsed.map(|_| ()).map_err(|error| error.to_string())
+    };
+    for name in ["Bolt", " M\u{fc}ller GmbH "] {
+        assert_eq!(init(name), Ok(()));
+    }
+    for (name, reason) in [
+        ("\u{200b}", "hidden character U+200B"),
+        ("Bolt\u{200b}", "hidden character U+200B"),
+        ("Bolt\u{2800}", "hidden character U+2800"),
+        ("\u{412}olt", "looks like another one"),
+        ("\u{3164}", "the name is empty"),
+        (&"x".repeat(65), "the limit is 64"),
+    ] {
+        assert!(
+            init(name).is_err_and(|error| error.contains(reason)),
+            "{name:?}"
+        );
+    }
+}

@@ -179,3 +179,68 @@ impl<'s> Iterator for Attributes<'s> {
         Some((name, self.read_value()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_of(source: &str) -> String {
+        let texts = Tokens::new(source).filter_map(|token| match token {
+            Token::Text(text) => Some(text),
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    #[test]
+    fn incomplete_markup_is_text() {
+        for text in [
+            "<",
+            "a < b",
+            "<a",
+            "<a x='>",
+            "<!-- a",
+            "</",
+            "</ a",
+            "<3",
+            "a <b c=\"d",
+        ] {
+            assert_eq!(text_of(text), text);
+        }
+        assert_eq!(text_of("<script>a"), "a");
+        assert_eq!(
+            text_of("a<!-- b -->c<!DOCTYPE d><?e?></ f>g<style>h</style>i"),
+            "acgi"
+        );
+    }
+
+    #[test]
+    fn attributes_are_read_like_in_html() {
+        let tag = "<a B='x &amp; y'/href = z\" title=\"a>b\" c d=>e";
+        let Some(Token::StartTag { name, attributes }) = Tokens::new(tag).next() else {
+            panic!()
+        };
+        assert_eq!(name, "a");
+        for (name, value) in [
+            ("b", "x & y"),
+            ("HREF", "z\""),
+            ("title", "a>b"),
+            ("c", ""),
+            ("d", ""),
+        ] {
+            assert_eq!(attributes.find(name).as_deref(), Some(value), "{name}");
+        }
+        assert_eq!(attributes.find("x"), None);
+        assert_eq!(text_of(tag), "e");
+    }
+
+    #[test]
+    fn missing_ends_are_searched_once() {
+        for hostile in ["<!-- ", "<script>", "<style>", "</ "] {
+            let source = hostile.repeat(100);
+            let mut tokens = Tokens::new(&source);
+            tokens.by_ref().for_each(drop);
+            assert_eq!(tokens.missing_ends.len(), 1, "{hostile}");
+        }
+    }
+}
