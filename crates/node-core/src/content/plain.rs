@@ -4,7 +4,9 @@ use super::document::{Document, Element};
 
 /// Writes a text as one block.
 pub(super) fn read(text: &str, document: &mut Document<'_>) {
-    document.start(Element::PlainText);
-    document.text(text);
-    document.end();
+    if !text.is_empty() {
+        document.start(Element::PlainText);
+        document.text(text);
+        document.end();
+    }
 }

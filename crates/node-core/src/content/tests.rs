@@ -187,6 +187,15 @@ fn plain_text_is_not_interpreted() {
 }
 
 #[test]
+fn empty_text_stays_empty() {
+    for content_type in TYPES {
+        assert_eq!(to_html("", content_type), "");
+        assert_eq!(to_text("", content_type), "");
+        assert_eq!(to_line("", content_type, 9), "");
+    }
+}
+
+#[test]
 fn images_become_links() {
     assert_eq!(
         to_text("![logo](https://a.example/x.png)", ContentType::Markdown),

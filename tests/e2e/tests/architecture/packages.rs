@@ -107,13 +107,14 @@ const LICENCE_EXCEPTIONS: [(&str, &str); 2] = [("cssparser", "MPL-2.0"), ("dtoa-
 
 /// Crates that are accepted in more than one version until their dependents agree; `deny.toml` has
 /// the same list.
-const DUPLICATES: [&str; 8] = [
+const DUPLICATES: [&str; 9] = [
     "base64",
     "bit-vec",
     "getrandom",
     "hashbrown",
     "itertools",
     "miniz_oxide",
+    "pastey",
     "syn",
     "synstructure",
 ];

@@ -32,7 +32,7 @@ impl<'s> Tokens<'s> {
         }
     }
 
-    fn take(&mut self, length: usize) -> &'s str {
+    fn split_front(&mut self, length: usize) -> &'s str {
         let (taken, rest) = self.rest.split_at(length);
         self.rest = rest;
         taken
@@ -48,7 +48,7 @@ impl<'s> Tokens<'s> {
             self.missing_ends.push(end);
             return false;
         };
-        self.take(if is_included {
+        self.split_front(if is_included {
             start + end.len()
         } else {
             start
@@ -110,13 +110,13 @@ impl<'s> Iterator for Tokens<'s> {
                 Some(None) => {}
                 // A tag that has no end: the rest has none either.
                 None if before[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') => {
-                    return Some(Token::Text(self.take(before.len())));
+                    return Some(Token::Text(self.split_front(before.len())));
                 }
-                None => return Some(Token::Text(self.take(1))),
+                None => return Some(Token::Text(self.split_front(1))),
             }
         }
         let length = self.rest.find('<').unwrap_or(self.rest.len());
-        (length > 0).then(|| Token::Text(self.take(length)))
+        (length > 0).then(|| Token::Text(self.split_front(length)))
     }
 }
 
