@@ -282,6 +282,10 @@ pub const LEASE_DURATION_MAX: Duration = Duration::from_secs(360);
 pub const WEBHOOK_NODE_PULL_INTERVAL: Duration = MINUTE;
 /// Longest interval between the tests that a node requests of a webhook that is not called.
 pub const WEBHOOK_TEST_INTERVAL_MAX: Duration = Duration::from_secs(300);
+/// Requests without progress that a node sends to its relay in a burst.
+pub const RELAY_REQUESTS_BURST: u32 = 40;
+/// Interval at which a node may send further requests without progress, whatever the relay responds.
+pub const RELAY_REQUEST_INTERVAL: Duration = Duration::from_millis(250);
 /// Shortest interval between the pulls that calls with a wrong time cause.
 pub const CLOCK_CHECK_INTERVAL_MIN: Duration = Duration::from_secs(10);
 /// Shortest time between calls of a failing webhook. A contact of the account brings the next call

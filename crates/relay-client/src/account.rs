@@ -77,7 +77,7 @@ impl RelayClient {
     /// [`ClientError`] if the request fails; a failing webhook is a successful response.
     pub async fn test_webhook(&self) -> Result<WebhookTest, ClientError> {
         let target = "/v1/account/webhook-test";
-        let call = Call::new(Method::POST, target, Signing::Account);
+        let call = Call::new(Method::POST, target, Signing::Account).recurring();
         let test: WebhookTest = self.call_json(&call).await?;
         self.set_webhook_state(test.ok.then_some(WebhookState::Active));
         Ok(test)

@@ -86,11 +86,8 @@ impl RelayClient {
         id: BlobId,
         extension: &ExtendBlob,
     ) -> Result<Blob, ClientError> {
-        self.call_json(
-            &Call::new(Method::PATCH, format!("/v1/blobs/{id}"), Signing::Session)
-                .json(extension)?,
-        )
-        .await
+        let call = Call::new(Method::PATCH, format!("/v1/blobs/{id}"), Signing::Session);
+        self.call_json(&call.json(extension)?.recurring()).await
     }
 
     /// `DELETE /v1/blobs/{id}`: deletes a blob; succeeds if it does not exist.

@@ -37,7 +37,8 @@ impl RelayClient {
             "/v1/deliveries?wait={}&bytes={bytes_max}&within={}",
             wait.as_secs(),
             lease.as_secs()
-        ));
+        ))
+        .recurring();
         call.timeout = wait + PULL_GRACE + transfer_time;
         let response = timeout(wait + PULL_GRACE, self.call_streaming(&call));
         let response = response.await.map_err(|_| ClientError::no_response())??;
@@ -55,7 +56,7 @@ impl RelayClient {
     /// [`ClientError`] if the request fails.
     pub async fn acknowledge(&self, results: &DeliveryResults) -> Result<(), ClientError> {
         let call = Call::new(Method::POST, "/v1/deliveries/ack", Signing::Session).json(results)?;
-        self.call(&call).await.map(|_| ())
+        self.call(&call.recurring()).await.map(|_| ())
     }
 }
 

@@ -18,8 +18,8 @@ impl RelayClient {
     /// # Errors
     /// [`ClientError`] if the whole request failed; the response has the outcome of each envelope.
     pub async fn submit(&self, request: &SubmitRequest) -> Result<SubmitResponse, ClientError> {
-        self.call_json(&Call::new(Method::POST, "/v1/envelopes", Signing::Session).json(request)?)
-            .await
+        let call = Call::new(Method::POST, "/v1/envelopes", Signing::Session).json(request)?;
+        self.call_json(&call.recurring()).await
     }
 
     /// `GET /v1/envelopes/{id}`: returns the status of an envelope that this account sent to

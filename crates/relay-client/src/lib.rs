@@ -14,6 +14,7 @@ mod deliveries;
 mod envelopes;
 mod error;
 mod mailboxes;
+mod request_limit;
 mod transport;
 
 pub use account::StoredCheckpoint;

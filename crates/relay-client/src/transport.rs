@@ -1,7 +1,7 @@
 //! One request: signed with the account key or the session's key, sent, read within limits, and
 //! repeated once each for an ended session and for a wrong clock.
 
-use crate::ClientError;
+use crate::{ClientError, request_limit::RequestLimit};
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -44,6 +44,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 #[derive(Clone)]
 pub struct RelayClient {
     inner: Arc<Inner>,
+    limit: Option<Arc<RequestLimit>>,
 }
 
 struct Inner {
@@ -177,6 +178,9 @@ pub(crate) struct Call {
     pub(crate) progress: Option<ProgressCallback>,
     pub(crate) timeout: Duration,
     pub(crate) response_bytes_max: usize,
+    /// Whether a success is no progress in itself: the relay can respond so that the node sends the
+    /// request again and again.
+    pub(crate) is_recurring: bool,
 }
 
 impl Call {
@@ -191,7 +195,13 @@ impl Call {
             progress: None,
             timeout: RELAY_CALL_TIMEOUT,
             response_bytes_max: RESPONSE_BYTES_MAX,
+            is_recurring: false,
         }
+    }
+
+    pub(crate) fn recurring(mut self) -> Self {
+        self.is_recurring = true;
+        self
     }
 
     pub(crate) fn get(target: impl Into<String>) -> Self {
@@ -292,6 +302,25 @@ impl RelayClient {
         };
         Self {
             inner: Arc::new(inner),
+            limit: None,
+        }
+    }
+
+    /// Limits the rate of requests that lead to no progress. The client waits before it exceeds the
+    /// rate.
+    #[must_use]
+    pub fn with_request_limit(self) -> Self {
+        Self {
+            limit: Some(Arc::new(RequestLimit::new())),
+            ..self
+        }
+    }
+
+    /// Removes requests from the count of the rate limit, because they have led to progress that
+    /// their responses alone do not prove.
+    pub fn credit_progress(&self, requests: u32) {
+        if let Some(limit) = &self.limit {
+            limit.give_back(requests);
         }
     }
 
@@ -355,10 +384,14 @@ impl RelayClient {
     }
 
     async fn start(&self, call: &Call) -> Result<Response, ClientError> {
-        match call.signing {
+        let response = match call.signing {
             Signing::Account => self.call_with(call, None).await,
             Signing::Session => self.call_in_session(call).await,
+        }?;
+        if !call.is_recurring {
+            self.credit_progress(1);
         }
+        Ok(response)
     }
 
     pub(crate) async fn call_json<T: DeserializeOwned>(
@@ -508,6 +541,9 @@ impl RelayClient {
         url: Url,
         signed: Option<&SignedHeaders>,
     ) -> Result<Response, ClientError> {
+        if let Some(limit) = &self.limit {
+            limit.take().await;
+        }
         let mut request = self
             .inner
             .http
