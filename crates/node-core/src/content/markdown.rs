@@ -21,6 +21,8 @@ pub(super) fn read(source: &str, document: &mut Document<'_>) {
         position: 0,
         open_leaves: 0,
         links: Vec::new(),
+        open_links: 0,
+        texts: 0,
         cells_end: 0,
         empty_cells: 0,
     };
@@ -39,6 +41,10 @@ struct Reader<'s, 'd, 'r> {
     /// is markup.
     open_leaves: usize,
     links: Vec<Link<'s>>,
+    /// Number of links that are shown as elements: 0 or 1.
+    open_links: usize,
+    /// Number of texts that were written and are not blank.
+    texts: usize,
     /// End of the last cell of the table row that has text.
     cells_end: usize,
     /// Empty cells after that cell. They are not written at the end of a row: the parser fills up
@@ -53,9 +59,8 @@ struct Link<'s> {
     address: Option<String>,
     title: CowStr<'s>,
     link_type: LinkType,
-    /// End of the part of the link that was written.
-    position: usize,
-    has_text: bool,
+    /// Value of [`Reader::texts`] at the start.
+    texts_before: usize,
 }
 
 impl<'s> Reader<'s, '_, '_> {
@@ -195,9 +200,7 @@ impl<'s> Reader<'s, '_, '_> {
         } else {
             self.document.text(text);
         }
-        for link in &mut self.links {
-            link.has_text |= !text.trim().is_empty();
-        }
+        self.texts += usize::from(!text.trim().is_empty());
         self.skip_to(range.end);
     }
 
@@ -239,9 +242,8 @@ impl<'s> Reader<'s, '_, '_> {
         title: CowStr<'s>,
         range: &Range<usize>,
     ) {
-        let is_nested = self.links.iter().any(|link| link.address.is_some());
         let address = match link_type {
-            _ if is_nested => None,
+            _ if self.open_links > 0 => None,
             LinkType::Email => link_address(&format!("mailto:{address}")),
             _ => link_address(address),
         };
@@ -250,15 +252,18 @@ impl<'s> Reader<'s, '_, '_> {
             .find(|opening| self.source[range.start..].starts_with(opening))
             .unwrap_or_default();
         match &address {
-            Some(address) => self.document.start(Element::Link(address)),
+            Some(address) => {
+                self.document.start(Element::Link(address));
+                self.open_links += 1;
+            }
             None => self.document.text(opening),
         }
+        self.skip_to(range.start + opening.len());
         self.links.push(Link {
             address,
             title,
             link_type,
-            position: range.start + opening.len(),
-            has_text: false,
+            texts_before: self.texts,
         });
     }
 
@@ -268,16 +273,15 @@ impl<'s> Reader<'s, '_, '_> {
         };
         let closing = self
             .source
-            .get(link.position..range.end)
+            .get(self.position..range.end)
             .unwrap_or_default();
         let Some(address) = link.address else {
             self.document.text(closing);
-            self.links
-                .iter_mut()
-                .for_each(|outer| outer.has_text = true);
+            self.texts += 1;
             return;
         };
-        if !link.has_text {
+        self.open_links -= 1;
+        if link.texts_before == self.texts {
             self.document.text(&address);
         }
         self.document.end();
@@ -293,9 +297,6 @@ impl<'s> Reader<'s, '_, '_> {
     /// Continues after a part of the source that was written.
     fn skip_to(&mut self, end: usize) {
         self.position = self.position.max(end);
-        for link in &mut self.links {
-            link.position = link.position.max(end);
-        }
     }
 
     /// Writes the source up to `end` if the parser dropped text there: it hides definitions of link

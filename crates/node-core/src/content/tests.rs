@@ -443,6 +443,7 @@ fn longest_hostile_texts_cost_bounded_work() {
         ("", "*a_ "),
         ("", "[a]("),
         ("", "![a]"),
+        ("", "![![x](y)"),
         (
             "[a]: https://a.example/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n\n",
             "[a]",
@@ -467,6 +468,17 @@ fn longest_hostile_texts_cost_bounded_work() {
         for content_type in [ContentType::Markdown, ContentType::Html] {
             assert_bounded(&content, content_type);
         }
+    }
+}
+
+#[test]
+fn nested_images_are_bounded() {
+    for address in ["x", "https://a.example"] {
+        let count = 20_000 / (4 + address.len());
+        let closing = format!("]({address})").repeat(count);
+        let markdown = "![".repeat(count) + &"a\n".repeat(10_000) + "b" + &closing;
+        assert_bounded(&markdown, ContentType::Markdown);
+        assert_letters_kept(&markdown);
     }
 }
 
