@@ -178,6 +178,7 @@ CREATE TABLE files (
     file_type            BLOB,          -- sealed: JSON, detected from the first bytes
     size                 INTEGER NOT NULL,
     digests              BLOB NOT NULL, -- outgoing: SHA-256 digest of each part
+    content_digest       BLOB,          -- outgoing: SHA-256 digest of the plaintext; sealed
     transferred          INTEGER NOT NULL DEFAULT 0,
     reason               TEXT,          -- why the transfer waits, or why the file failed
     attempt              INTEGER NOT NULL DEFAULT 0,
@@ -307,7 +308,7 @@ CREATE TABLE events (
 -- Completed requests to send a message, by the id that the client chose (an idempotency key).
 CREATE TABLE requests (
     client_id TEXT PRIMARY KEY,
-    digest    BLOB NOT NULL, -- of the request body
+    digest    BLOB NOT NULL, -- of the request, with the content of its files
     sent      TEXT NOT NULL, -- ids of the message in the chats, separated by spaces
     at        INTEGER NOT NULL
 ) STRICT;

@@ -83,7 +83,7 @@ fn receive_on_connection(
     let loaded = connections::load_secrets(tx, id)?;
     let incoming = loaded
         .secrets
-        .receive(&identity.keys, envelope, tx.now, tx.rng);
+        .receive(&identity.keys, envelope, tx.relay_now, tx.rng);
     ingest(tx, identity, loaded, incoming)
 }
 
@@ -107,9 +107,10 @@ fn receive_on_invite(
         for connection in connections::find_waiting(tx, id)? {
             let loaded = connections::load_secrets(tx, connection)?;
             if loaded.secrets.sessions.has_init_prefix(&prefix) {
-                let incoming = loaded
-                    .secrets
-                    .receive_inner(&identity.keys, &inner, tx.now, tx.rng);
+                let incoming =
+                    loaded
+                        .secrets
+                        .receive_inner(&identity.keys, &inner, tx.relay_now, tx.rng);
                 return ingest(tx, identity, loaded, incoming);
             }
         }
@@ -120,7 +121,7 @@ fn receive_on_invite(
         &issued.invite,
         &issued.bundles,
         &inner,
-        tx.now,
+        tx.relay_now,
         tx.rng,
     ) {
         Some(request) => pairing::receive_request(tx, identity, &invite, &request),
@@ -351,6 +352,7 @@ fn store_files(
             file_type: None,
             disk_file: DiskFileId::from_bytes(tx.random_bytes()),
             part_digests: &[],
+            content_digest: None,
         };
         let file = files::insert(tx, &new)?;
         attachments::attach(tx, file, message, ordinal)?;
@@ -437,14 +439,14 @@ pub(crate) fn apply_status_event(tx: &mut Tx<'_>, event: &StatusEvent) -> Result
     }
     if status == DeliveryStatus::Failed {
         outbox::remove(tx, row.id)?;
-        record_failed_pairing_message(tx, &row, code.unwrap_or(FailureCode::Refused))?;
+        record_failed_item(tx, &row, code.unwrap_or(FailureCode::Refused))?;
     }
     Ok(())
 }
 
-/// Marks a connection as broken if its request or acceptance cannot be delivered. Messages that
-/// waited for the acceptance to be confirmed fail.
-pub(crate) fn record_failed_pairing_message(
+/// Marks a connection as broken if the partner closed it, or if its request or acceptance cannot be
+/// delivered. Messages that waited for the acceptance to be confirmed fail.
+pub(crate) fn record_failed_item(
     tx: &Tx<'_>,
     row: &outbox::SubmittedItem,
     code: FailureCode,
@@ -459,6 +461,8 @@ pub(crate) fn record_failed_pairing_message(
             pairing::fail_deliveries(tx, row.connection, code)?;
             "the acceptance could not be delivered: the partner has to connect again"
         }
+        Kind::CONNECTION_REJECT => return Ok(()),
+        _ if code == FailureCode::MailboxUnknown => connections::CLOSED_BY_PARTNER,
         _ => return Ok(()),
     };
     connections::set_health(tx, row.connection, HealthState::Broken, Some(reason))

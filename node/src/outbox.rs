@@ -77,7 +77,7 @@ pub fn send(
         reply_to: outgoing.reply_to.map(|id| find_uuid(tx, id)).transpose()?,
         deliver_by: outgoing.deliver_by,
         read_by: outgoing.read_by,
-        sent_at: tx.now,
+        sent_at: tx.relay_now,
     };
     let message = messages::insert(tx, &new)?;
     for (ordinal, file) in files.iter().enumerate() {
@@ -138,11 +138,7 @@ fn start_uploads(
     let mut files = Vec::with_capacity(attachments.len());
     let mut total = 0_u64;
     for &id in attachments {
-        let attachment = attachments::load(tx, id)?;
-        let file = attachment
-            .map(|attachment| attachment.file)
-            .filter(|file| file.direction == Direction::Out)
-            .ok_or_else(|| Fault::not_found("file", id))?;
+        let file = load_outgoing_file(tx, id)?;
         total = total.saturating_add(file.descriptor.sealed.pt_len);
         if !matches!(
             file.status,
@@ -161,6 +157,18 @@ fn start_uploads(
         return Err(Fault::refused(RefusalCode::FilesTooLarge, detail));
     }
     Ok(files)
+}
+
+/// Loads a file that can be sent.
+///
+/// # Errors
+/// Refuses with `not_found`.
+pub(crate) fn load_outgoing_file(tx: &Tx<'_>, id: AttachmentId) -> Result<StoredFile, Fault> {
+    let attachment = attachments::load(tx, id)?;
+    attachment
+        .map(|attachment| attachment.file)
+        .filter(|file| file.direction == Direction::Out)
+        .ok_or_else(|| Fault::not_found("file", id))
 }
 
 /// Seals the rows that can be sent now, and returns the envelopes to submit after the commit.
@@ -263,11 +271,11 @@ fn seal_row(
         sent_at: row.sent_at,
         body,
     };
-    let sealed = match connection.seal(&outgoing, tx.now, tx.rng) {
+    let sealed = match connection.seal(&outgoing, tx.relay_now, tx.rng) {
         Ok(sealed) => sealed,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let envelope_id = EnvelopeId::new(tx.now, tx.random_bytes());
+    let envelope_id = EnvelopeId::new(tx.relay_now, tx.random_bytes());
     outbox::set_sealed(tx, row.id, &sealed, envelope_id)?;
     Ok(Ok(()))
 }
@@ -314,7 +322,7 @@ fn rotate_if_due(
     identity: &NodeIdentity,
     loaded: &LoadedConnection,
 ) -> Result<(), Fault> {
-    if !loaded.secrets.is_rotation_due(&identity.keys, tx.now)
+    if !loaded.secrets.is_rotation_due(&identity.keys, tx.relay_now)
         || relay_jobs::contains(tx, loaded.id.into(), JobKind::RotateSession)?
     {
         return Ok(());
@@ -350,7 +358,7 @@ pub fn record_results(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), F
             }
             SubmissionResult::Failed(code) => {
                 outbox::remove(tx, row.id)?;
-                inbox::record_failed_pairing_message(tx, &row, code)?;
+                inbox::record_failed_item(tx, &row, code)?;
                 if let Some(key) = row.delivery() {
                     let change = StatusChange {
                         code: Some(code),
@@ -369,6 +377,7 @@ fn record_accepted(
     row: &SubmittedItem,
     expires_at: Option<Timestamp>,
 ) -> Result<(), Fault> {
+    connections::record_open_mailbox(tx, row.connection)?;
     if row.kind == Kind::RECEIPT || row.kind == Kind::CONNECTION_REJECT {
         return outbox::remove(tx, row.id);
     }
@@ -380,7 +389,7 @@ fn record_accepted(
         // The relay reports no expiry for a duplicate. An envelope submitted now would not expire
         // earlier.
         let expires_at =
-            expires_at.unwrap_or_else(|| tx.now.plus(limits::ENVELOPE_LIFETIME_DEFAULT));
+            expires_at.unwrap_or_else(|| tx.relay_now.plus(limits::ENVELOPE_LIFETIME_DEFAULT));
         deliveries::set_expiry(tx, key, expires_at)?;
         let until = expires_at.plus(limits::BLOB_LIFETIME_AFTER_MESSAGE);
         files::request_extension(tx, key.message, until)?;
@@ -408,13 +417,13 @@ pub fn rotate_session(
 ) -> Result<(), Fault> {
     let mut loaded = connections::load_secrets(tx, connection)?;
     if loaded.secrets.phase != Phase::Accepted
-        || !loaded.secrets.is_rotation_due(&identity.keys, tx.now)
+        || !loaded.secrets.is_rotation_due(&identity.keys, tx.relay_now)
     {
         return Ok(());
     }
     match loaded
         .secrets
-        .rotate_session(&identity.keys, sealed_bundle, tx.now, tx.rng)
+        .rotate_session(&identity.keys, sealed_bundle, tx.relay_now, tx.rng)
     {
         Ok(()) => {
             outbox::requeue_sealed(tx, connection)?;

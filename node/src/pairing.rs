@@ -54,7 +54,7 @@ pub fn create_invite(
         relay: identity.relay.clone(),
         id: MailboxId::from_bytes(tx.random_bytes()),
     };
-    let expires_at = tx.now.plus(options.lifetime);
+    let expires_at = tx.relay_now.plus(options.lifetime);
     let (kind, expires_at, bundle_lifetime) = match options.kind {
         InviteKind::Single => (
             KindOnWire::SingleUse {
@@ -80,7 +80,13 @@ fn generate_invite_bundle(
     lifetime: Duration,
 ) -> Result<[u8; limits::SEALED_PREKEYS_BYTES], Fault> {
     issued
-        .generate_bundle(&identity.keys, &identity.card, lifetime, tx.now, tx.rng)
+        .generate_bundle(
+            &identity.keys,
+            &identity.card,
+            lifetime,
+            tx.relay_now,
+            tx.rng,
+        )
         .ok_or_else(|| Fault::failed("the prekeys of an invite cannot be sealed"))
 }
 
@@ -186,7 +192,7 @@ pub fn connect(
         invite,
         sealed_prekeys,
         note: note.and_then(truncate_note),
-        now: tx.now,
+        now: tx.relay_now,
     };
     let requested = Connection::request(&args, tx.rng).map_err(|error| match error {
         RequestError::Untrusted => Fault::refused(RefusalCode::InviteUntrusted, error.to_string()),
@@ -287,7 +293,7 @@ pub(crate) fn receive_request(
 
 fn accepts_requests(tx: &Tx<'_>, invite: &invites::InviteRow) -> Result<bool, Fault> {
     // An expired invite stays open until the next maintenance run.
-    let has_expired = invite.expires_at.is_some_and(|end| end <= tx.now);
+    let has_expired = invite.expires_at.is_some_and(|end| end <= tx.relay_now);
     let is_open = invite.status == InviteStatus::Open && !has_expired;
     Ok(is_open && connections::find_waiting(tx, invite.id)?.len() < limits::PENDING_REQUESTS_MAX)
 }
@@ -332,7 +338,7 @@ pub fn accept(tx: &mut Tx<'_>, identity: &NodeIdentity, id: ConnectionId) -> Res
     let uuid = MessageUuid::from_bytes(tx.random_bytes());
     let (publication, body) = loaded
         .secrets
-        .accept(&identity.keys, &identity.relay, uuid, tx.now, tx.rng)
+        .accept(&identity.keys, &identity.relay, uuid, tx.relay_now, tx.rng)
         .map_err(|_| not_waiting(id))?;
     connections::save(tx, &mut loaded)?;
     open_and_publish_mailbox(tx, id, &publication)?;
@@ -456,7 +462,11 @@ pub(crate) fn reopen_mailboxes(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Resu
     }
     for id in connections::find_open(tx)? {
         let mut loaded = connections::load_secrets(tx, id)?;
-        if let Some(publication) = loaded.secrets.renew_prekeys(&identity.keys, tx.now, tx.rng) {
+        if let Some(publication) =
+            loaded
+                .secrets
+                .renew_prekeys(&identity.keys, tx.relay_now, tx.rng)
+        {
             connections::save(tx, &mut loaded)?;
             relay_jobs::remove_for_subject(tx, id.into())?;
             open_and_publish_mailbox(tx, id, &publication)?;
@@ -473,7 +483,7 @@ fn open_invite_mailbox(
 ) -> Result<(), Fault> {
     let lifetime = row
         .expires_at
-        .map_or(limits::PREKEYS_LIFETIME, |at| at.since(tx.now));
+        .map_or(limits::PREKEYS_LIFETIME, |at| at.since(tx.relay_now));
     let sealed = generate_invite_bundle(tx, identity, &mut row.issued, lifetime)?;
     invites::save(tx, &row)?;
     add_invite_jobs(tx, row.id, &row.issued, &sealed)
@@ -486,7 +496,7 @@ pub(crate) fn maintain_invites(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Resu
         if row.kind == InviteKind::Single {
             invites::close(tx, row.id, InviteStatus::Expired)?;
             close_mailbox_after(tx, row.id.into(), &mailbox, Duration::ZERO)?;
-        } else if row.issued.is_bundle_rotation_due(tx.now) {
+        } else if row.issued.is_bundle_rotation_due(tx.relay_now) {
             let lifetime = limits::PREKEYS_LIFETIME;
             let sealed = generate_invite_bundle(tx, identity, &mut row.issued, lifetime)?;
             invites::save(tx, &row)?;
@@ -502,12 +512,16 @@ pub(crate) fn maintain_invites(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Resu
 pub(crate) fn maintain_connections(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), Fault> {
     for id in connections::find_open(tx)? {
         let mut loaded = connections::load_secrets(tx, id)?;
-        if !loaded.secrets.is_bundle_rotation_due(tx.now)
+        if !loaded.secrets.is_bundle_rotation_due(tx.relay_now)
             || relay_jobs::contains(tx, id.into(), JobKind::PublishPrekeys)?
         {
             continue;
         }
-        if let Some(publication) = loaded.secrets.renew_prekeys(&identity.keys, tx.now, tx.rng) {
+        if let Some(publication) =
+            loaded
+                .secrets
+                .renew_prekeys(&identity.keys, tx.relay_now, tx.rng)
+        {
             connections::save(tx, &mut loaded)?;
             publish_prekeys(tx, id, &publication)?;
         }

@@ -49,6 +49,8 @@ pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 pub(crate) struct TestNode {
     pub(crate) identity: NodeIdentity,
     pub(crate) now: Timestamp,
+    /// How far the relay's clock is ahead of ours.
+    pub(crate) relay_ahead: Duration,
     sql: Connection,
     data_key: DataKey,
     rng: ChaCha20Rng,
@@ -76,6 +78,7 @@ impl TestNode {
         Self {
             identity,
             now: START,
+            relay_ahead: Duration::ZERO,
             sql,
             data_key: DataKey::generate(&mut rng),
             rng,
@@ -89,16 +92,15 @@ impl TestNode {
         job: impl FnOnce(&mut Tx<'_>, &NodeIdentity) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let savepoint = self.sql.savepoint().unwrap();
-        let done = job(
-            &mut Tx::from_parts(
-                &savepoint,
-                &self.data_key,
-                self.now,
-                &mut self.rng,
-                &self.damage,
-            ),
-            &self.identity,
-        )?;
+        let mut tx = Tx::from_parts(
+            &savepoint,
+            &self.data_key,
+            self.now,
+            &mut self.rng,
+            &self.damage,
+        );
+        tx.relay_now = self.now.plus(self.relay_ahead);
+        let done = job(&mut tx, &self.identity)?;
         savepoint.commit().unwrap();
         Ok(done)
     }
@@ -255,6 +257,8 @@ impl TestNode {
             file_type: None,
             disk_file: DiskFileId::from_bytes(id),
             part_digests: &[[3; 32]],
+            // Test files of the same length have the same content.
+            content_digest: Some(&[pt_len.to_le_bytes()[0]; 32]),
         };
         self.step(|tx, _| {
             let file = files::insert(tx, &new)?;

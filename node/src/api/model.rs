@@ -10,6 +10,7 @@ use sealpost_proto::DeliveryStatus;
 use serde::{Deserialize, Serialize};
 
 mod chat;
+mod deadline;
 mod file;
 mod message;
 mod node;
@@ -17,6 +18,7 @@ mod request;
 mod transfer;
 
 pub use chat::*;
+pub use deadline::*;
 pub use file::*;
 pub use message::*;
 pub use node::*;

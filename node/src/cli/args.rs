@@ -2,9 +2,9 @@
 
 mod parsers;
 
-use super::units::{TimeArg, parse_duration, parse_time_arg};
-use crate::config::Overrides;
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use super::units::parse_duration;
+use crate::{api::model::Deadline, config::Overrides};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint, builder::NonEmptyStringValueParser};
 use parsers::{UrlParser, parse_loopback, parse_name, parse_note, parse_secret};
 use sealpost_proto::{Origin, WebhookUrl};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -277,13 +277,18 @@ pub struct SendArgs {
     #[arg(long)]
     pub action_required: bool,
     /// Requested delivery time, for example 2h or 2026-11-20T14:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = parse_time_arg)]
-    pub deliver_by: Option<TimeArg>,
+    #[arg(long, value_name = "TIME")]
+    pub deliver_by: Option<Deadline>,
     /// Requested time of reading
-    #[arg(long, value_name = "TIME", value_parser = parse_time_arg)]
-    pub read_by: Option<TimeArg>,
+    #[arg(long, value_name = "TIME")]
+    pub read_by: Option<Deadline>,
     /// Idempotency key: repeating a send with the same id sends nothing twice
-    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "ID",
+        allow_hyphen_values = true,
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     pub client_id: Option<String>,
     /// Wait until the message is delivered to, or read by, every recipient
     #[arg(long, value_enum, value_name = "STATUS")]

@@ -11,33 +11,6 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 const TWO_MONTHS: Duration = Duration::from_secs(60 * 86_400);
 
-/// Time on the command line: a duration from now, or an absolute time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimeArg {
-    FromNow(Duration),
-    At(Iso),
-}
-
-impl TimeArg {
-    #[must_use]
-    pub const fn resolve(self, now: Timestamp) -> Iso {
-        match self {
-            Self::FromNow(duration) => Iso(now.plus(duration)),
-            Self::At(at) => at,
-        }
-    }
-}
-
-/// Parses a duration from now, or a time in ISO 8601.
-pub fn parse_time_arg(text: &str) -> Result<TimeArg, String> {
-    if let Ok(duration) = parse_duration(text) {
-        return Ok(TimeArg::FromNow(duration));
-    }
-    text.parse()
-        .map(TimeArg::At)
-        .map_err(|_| "expected a time such as 2h, 3d or 2026-11-20T14:00:00Z".to_owned())
-}
-
 /// Formats a time as `2 min ago` or `in 5 s`, or as a date when it is more than two months away.
 #[must_use]
 pub fn format_relative(at: Iso, now: Timestamp) -> String {

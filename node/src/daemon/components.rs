@@ -83,9 +83,10 @@ impl NodeComponents {
         let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
         let clock: SharedClock = Arc::new(clock);
         let store = Store::new(sql, Arc::new(data_key));
-        let database = Database::new(store, Arc::clone(&clock), 0);
         let http = build_http_client(&[]).unwrap();
-        let client = RelayClient::new(relay.clone(), key, Arc::clone(&clock), http);
+        let client =
+            RelayClient::new(relay.clone(), key, Arc::clone(&clock), http).with_request_limit();
+        let database = Database::new(store, Arc::clone(&clock), client.clone(), 0);
         let home_relay = HomeRelay::new(client, relay.clone(), database.clone());
         home_relay.set_registration(Registration::Done);
         Self {

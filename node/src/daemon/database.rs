@@ -6,6 +6,7 @@ use crate::{
 };
 use sealpost_node_core::model::Direction;
 use sealpost_proto::Timestamp;
+use sealpost_relay_client::RelayClient;
 use sealpost_service::SharedClock;
 use sealpost_sqlite::Damaged;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::sync::{Notify, watch};
 pub(crate) struct Database {
     store: Store,
     clock: SharedClock,
+    relay: RelayClient,
     latest_event: watch::Sender<i64>,
     wake_ups: Arc<WakeUps>,
 }
@@ -33,11 +35,18 @@ pub(super) struct WakeUps {
 }
 
 impl Database {
-    /// Wraps an open store; `latest_event` is the id of its latest event.
-    pub(super) fn new(store: Store, clock: SharedClock, latest_event: i64) -> Self {
+    /// Wraps an open store; `relay` knows the time of the relay, and `latest_event` is the id of the
+    /// store's latest event.
+    pub(super) fn new(
+        store: Store,
+        clock: SharedClock,
+        relay: RelayClient,
+        latest_event: i64,
+    ) -> Self {
         Self {
             store,
             clock,
+            relay,
             latest_event: watch::Sender::new(latest_event),
             wake_ups: Arc::default(),
         }
@@ -47,6 +56,12 @@ impl Database {
     /// or delete anything.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Returns the time of the relay's clock as far as it is known.
+    pub(crate) fn relay_now(&self) -> Timestamp {
+        let own = self.now().as_millis();
+        Timestamp::from_millis(own.saturating_add_signed(self.relay.clock_offset_ms()))
     }
 
     /// Runs a change, notifies the subscribers of events, and wakes all tasks.
@@ -67,7 +82,9 @@ impl Database {
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
         T: Send + 'static,
     {
+        let relay_now = self.relay_now();
         let job = move |tx: &mut Tx<'_>| {
+            tx.relay_now = relay_now;
             let value = job(tx)?;
             Ok((value, events::find_latest_id(tx)?))
         };
@@ -86,6 +103,11 @@ impl Database {
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
         T: Send + 'static,
     {
+        let relay_now = self.relay_now();
+        let job = move |tx: &mut Tx<'_>| {
+            tx.relay_now = relay_now;
+            job(tx)
+        };
         self.store.read(self.now(), job).await
     }
 

@@ -79,11 +79,9 @@ impl HomeRelay {
         &self.webhook_test_wake_up
     }
 
-    /// Returns the time of the relay's clock as far as it is known, to check what the relay signs.
+    /// Returns the time of the relay's clock as far as it is known.
     pub(crate) fn now(&self) -> Timestamp {
-        let offset = self.client.clock_offset_ms();
-        let own = self.database.now().as_millis();
-        Timestamp::from_millis(own.saturating_add_signed(offset))
+        self.database.relay_now()
     }
 
     pub(super) const fn registration_wake_up(&self) -> &Notify {
@@ -351,6 +349,8 @@ mod tests {
         assert_eq!(relay.now(), now, "an old call can be a repeated one");
         relay.record_wrong_call_time(after);
         assert_eq!(relay.now(), after);
+        let times = relay.database.read(|tx| Ok((tx.now, tx.relay_now)));
+        assert_eq!(times.await.unwrap(), (now, after));
         assert_eq!(relay.health().clock_offset_ms, 600_000);
     }
 

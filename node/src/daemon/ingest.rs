@@ -5,7 +5,13 @@ use super::{
     retry::wait_after,
     worker::{NextRun, PeriodicTask, Worker},
 };
-use crate::{fault::Fault, identity::NodeIdentity, inbox, store::Tx};
+use crate::{
+    fault::Fault,
+    identity::NodeIdentity,
+    inbox,
+    store::{Tx, events},
+};
+use sealpost_node_core::model::RelayState;
 use sealpost_proto::{
     BatchSize, limits,
     wire::{DeliveryBatch, DeliveryOutcome, DeliveryResult, DeliveryResults, WebhookState},
@@ -15,6 +21,8 @@ use std::{sync::Arc, time::Duration};
 
 /// Time after which the relay is asked to redeliver what this node cannot store.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
+/// Requests of a pull that is not empty: the pull and its acknowledgement.
+const REQUESTS_PER_PULL: u32 = 2;
 
 /// Ingests the items of a batch independently of each other and returns their outcomes.
 ///
@@ -72,8 +80,22 @@ impl Ingest {
         let identity = Arc::clone(&self.identity);
         let stored = self
             .database
-            .write(move |tx| ingest_all(tx, &identity, &batch))
+            .write(move |tx| {
+                let latest_event = events::find_latest_id(tx)?;
+                let results = ingest_all(tx, &identity, &batch)?;
+                // The relay alone cannot create deliveries that change something, but any number of
+                // status events.
+                let has_news =
+                    batch.events.is_empty() && events::find_latest_id(tx)? > latest_event;
+                Ok((results, has_news))
+            })
             .await;
+        let stored = stored.map(|(results, has_news)| {
+            if has_news {
+                self.relay.client.credit_progress(REQUESTS_PER_PULL);
+            }
+            results
+        });
         let results = stored.unwrap_or_else(|fault| {
             tracing::error!(%fault, "cannot store a batch from the relay, which will redeliver it");
             let retry_after_ms = Some(RETRY_DELAY.as_secs() * 1_000);
@@ -149,12 +171,14 @@ impl Pull {
 
     /// Pulls once and returns whether something arrived.
     async fn pull_once(&mut self) -> Result<bool, ClientError> {
-        let wait = if self.waits_for_items() {
+        let relay = &self.ingest.relay;
+        // Before the relay holds a pull, its response to a short one shows that it responds.
+        let is_connected = relay.health().state == RelayState::Connected;
+        let wait = if is_connected && self.waits_for_items() {
             limits::PULL_WAIT_MAX
         } else {
             Duration::ZERO
         };
-        let relay = &self.ingest.relay;
         let PulledBatch { batch, elapsed } = relay.client.pull(wait, self.size.bytes()).await?;
         relay.record_response().await;
         if self.has_webhook {
@@ -208,6 +232,7 @@ mod tests {
     };
     use sealpost_node_core::model::ConnectionId;
     use sealpost_proto::wire::SubmittedEnvelope;
+    use tokio::time::Instant;
 
     /// Returns Bolt, his two connections with Acme, and a sealed message on each.
     fn two_messages(
@@ -311,6 +336,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn first_pull_shows_that_the_relay_responds() {
+        let relay = ScriptedRelay::start().await;
+        let mut pull = pull_task(&relay, false);
+        let state = || relay.node.relay.health().state;
+        assert_eq!(state(), RelayState::Starting);
+        pull.run_once().await.unwrap();
+        assert!(relay.last_request().contains("?wait=0&"));
+        assert_eq!(state(), RelayState::Connected);
+        pull.run_once().await.unwrap();
+        assert!(relay.last_request().contains("?wait=25&"));
+        relay.script().cuts_pulls = true;
+        pull.run_once().await.unwrap();
+        assert_eq!(state(), RelayState::Unreachable);
+        relay.script().cuts_pulls = false;
+        pull.run_once().await.unwrap();
+        assert!(relay.last_request().contains("?wait=0&"));
+    }
+
+    /// Responses at once to long polls, empty or with an envelope that this node refuses.
+    #[tokio::test]
+    async fn rate_of_pulls_is_limited() {
+        for envelope_bytes in [None, Some(100)] {
+            let relay = ScriptedRelay::start().await;
+            relay.script().envelope_bytes = envelope_bytes;
+            let mut pull = pull_task(&relay, false);
+            let started = Instant::now();
+            while relay.script().requests.len() <= limits::RELAY_REQUESTS_BURST as usize + 2 {
+                assert_eq!(pull.run_once().await.unwrap(), NextRun::Continue);
+            }
+            assert!(started.elapsed() >= limits::RELAY_REQUEST_INTERVAL * 2);
+        }
+    }
+
+    #[tokio::test]
     async fn pulls_adapt_to_the_line() {
         let relay = ScriptedRelay::start().await;
         let mut pull = pull_task(&relay, false);
@@ -320,6 +379,7 @@ mod tests {
             assert_eq!(pull.size.bytes(), limits::BATCH_BYTES_FIRST >> halvings);
         }
         relay.script().cuts_pulls = false;
+        pull.run_once().await.unwrap();
         pull.run_once().await.unwrap();
         let stated = "GET /v1/deliveries?wait=25&bytes=16384&within=49";
         assert_eq!(relay.last_request(), stated);

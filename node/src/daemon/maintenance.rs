@@ -1,7 +1,7 @@
 //! Periodic maintenance: expires invites, renews prekeys and deletes old rows.
 
 use super::{
-    Database,
+    Database, HomeRelay,
     worker::{NextRun, PeriodicTask, Worker},
 };
 use crate::{
@@ -19,13 +19,25 @@ use sealpost_proto::limits;
 use std::{sync::Arc, time::Duration};
 
 const INTERVAL: Duration = Duration::from_secs(600);
+/// Interval until the relay has responded for the first time.
+const INTERVAL_WITHOUT_CONTACT: Duration = Duration::from_secs(30);
 
 /// Runs maintenance in one transaction. Returns the files to delete from the disk.
 pub fn maintain(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<Vec<StoredFile>, Fault> {
+    maintain_relay_state(tx, identity)?;
+    maintain_own_state(tx)
+}
+
+/// Maintains what expires by the relay's clock. Deliveries fail only if our own clock agrees.
+fn maintain_relay_state(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), Fault> {
     pairing::maintain_invites(tx, identity)?;
     pairing::maintain_connections(tx, identity)?;
-    deliveries::fail_unconfirmed(tx, tx.now.minus(limits::UNCONFIRMED_AFTER))?;
-    files::maintain_blobs(tx)?;
+    let now = tx.now.min(tx.relay_now);
+    deliveries::fail_unconfirmed(tx, now.minus(limits::UNCONFIRMED_AFTER))?;
+    files::maintain_blobs(tx)
+}
+
+fn maintain_own_state(tx: &mut Tx<'_>) -> Result<Vec<StoredFile>, Fault> {
     deduplication::delete_old(tx)?;
     requests::delete_old(tx)?;
     events::delete_old(tx)?;
@@ -39,12 +51,14 @@ pub fn maintain(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<Vec<StoredFi
 /// Runs maintenance at start and every ten minutes until shutdown.
 pub(super) async fn run(
     database: Database,
+    relay: Arc<HomeRelay>,
     files: Files,
     identity: Arc<NodeIdentity>,
     worker: Worker,
 ) {
     let task = Maintenance {
         database,
+        relay,
         files,
         identity,
     };
@@ -53,6 +67,7 @@ pub(super) async fn run(
 
 struct Maintenance {
     database: Database,
+    relay: Arc<HomeRelay>,
     files: Files,
     identity: Arc<NodeIdentity>,
 }
@@ -63,13 +78,23 @@ impl PeriodicTask for Maintenance {
 
     async fn run_once(&mut self) -> Result<NextRun, Fault> {
         let identity = Arc::clone(&self.identity);
-        let deleted = self
-            .database
-            .write(move |tx| maintain(tx, &identity))
-            .await?;
+        // Until the relay has responded, our clock may be wrong without our knowing.
+        let knows_relay_time = self.relay.health().last_contact_at.is_some();
+        let maintained = self.database.write(move |tx| {
+            if knows_relay_time {
+                maintain(tx, &identity)
+            } else {
+                maintain_own_state(tx)
+            }
+        });
+        let deleted = maintained.await?;
         for file in deleted {
             self.files.remove(file.disk_file).await;
         }
-        Ok(NextRun::Pause(INTERVAL))
+        Ok(NextRun::Pause(if knows_relay_time {
+            INTERVAL
+        } else {
+            INTERVAL_WITHOUT_CONTACT
+        }))
     }
 }

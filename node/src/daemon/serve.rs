@@ -151,8 +151,8 @@ async fn open(
         }
         _ => (None, None),
     };
-    let database = Database::new(store, Arc::clone(&clock), latest_event);
     let client = create_relay_client(&settings, config, &clock)?;
+    let database = Database::new(store, Arc::clone(&clock), client.clone(), latest_event);
     let relay = HomeRelay::new(client, identity.relay.clone(), database.clone());
     let message_files_bytes_max = config
         .files
@@ -202,7 +202,8 @@ fn create_relay_client(
         SigningKey::from_bytes(&Zeroizing::new(seed)),
         Arc::clone(clock),
         build_http_client(&authorities)?,
-    ))
+    )
+    .with_request_limit())
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -236,6 +237,7 @@ fn run(bound: BoundNode, routers: Routers) -> impl Future<Output = ()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(maintenance::run(
         components.database.clone(),
+        Arc::clone(&components.relay),
         components.files.clone(),
         Arc::clone(&components.identity),
         components.worker(),

@@ -7,9 +7,12 @@ use super::{
     worker::{NextRun, PeriodicTask, Worker},
 };
 use crate::{fault::Fault, identity::NodeIdentity, outbox, store::outbox as rows};
-use sealpost_proto::wire::{SubmitRequest, SubmittedEnvelope};
+use sealpost_proto::{
+    EnvelopeId,
+    wire::{SubmitOutcome, SubmitRequest, SubmitResult, SubmittedEnvelope},
+};
 use sealpost_relay_client::ClientError;
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 /// Submits messages until shutdown.
 pub(super) async fn run(
@@ -57,10 +60,14 @@ impl PeriodicTask for Submission {
 impl Submission {
     /// Submits envelopes and records the relay's responses.
     async fn submit(&mut self, envelopes: Vec<SubmittedEnvelope>) -> Result<NextRun, Fault> {
+        let submitted: HashSet<_> = envelopes.iter().map(|envelope| envelope.id).collect();
         let request = SubmitRequest { envelopes };
         match self.relay.client.submit(&request).await {
             Ok(response) => {
                 self.relay.record_response().await;
+                if has_progress(&submitted, &response.results) {
+                    self.relay.client.credit_progress(1);
+                }
                 self.database
                     .write_without_wake_up(move |tx| outbox::record_results(tx, &response.results))
                     .await?;
@@ -92,5 +99,43 @@ impl Submission {
         } else {
             NextRun::Idle(Some(next_at))
         }
+    }
+}
+
+/// Returns whether a submitted envelope was accepted, so that it is not submitted again.
+fn has_progress(submitted: &HashSet<EnvelopeId>, results: &[SubmitResult]) -> bool {
+    results.iter().any(|result| {
+        let is_refused = matches!(result.outcome, SubmitOutcome::Refused { .. });
+        !is_refused && submitted.contains(&result.id)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealpost_proto::{ErrorCode, Timestamp};
+
+    #[test]
+    fn only_accepted_envelopes_are_progress() {
+        let [sent, other] = [1, 2].map(|byte| EnvelopeId::from_bytes([byte; 16]));
+        let submitted = HashSet::from([sent]);
+        let accepted = SubmitOutcome::Accepted {
+            expires_at: Timestamp::from_millis(1),
+        };
+        let refused = SubmitOutcome::Refused {
+            code: ErrorCode::RateLimited,
+            retry_after_ms: Some(0),
+        };
+        for (id, outcome, expected) in [
+            (sent, accepted.clone(), true),
+            (other, accepted, false),
+            (sent, refused, false),
+        ] {
+            assert_eq!(
+                has_progress(&submitted, &[SubmitResult { id, outcome }]),
+                expected
+            );
+        }
+        assert!(!has_progress(&submitted, &[]), "a missing result");
     }
 }

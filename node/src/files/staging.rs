@@ -7,6 +7,7 @@ use sealpost_e2ee::attachment::{
     BlobSalt, BlobSealer, FileKey, SealError, SealStep, Sealed, SealedPart,
 };
 use sealpost_proto::limits::{self, PARTS_IN_FLIGHT_MAX};
+use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
     fs::{File, OpenOptions},
@@ -154,6 +155,8 @@ pub(crate) struct Staged {
     pub sealed: Sealed,
     /// SHA-256 digest of each part, so that no part is hashed again.
     pub part_digests: Vec<[u8; 32]>,
+    /// SHA-256 digest of the plaintext, to recognise the same file.
+    pub content_digest: [u8; 32],
     /// First bytes of the plaintext, for the detection of the file type.
     pub first_bytes: Vec<u8>,
 }
@@ -207,6 +210,7 @@ pub(super) fn seal(
     };
     let mut writer = PartFile::create(path, Arc::clone(parts))?;
     let mut sealer = BlobSealer::new(&file_key, &salt);
+    let mut content_hash = Sha256::new();
     let mut first_bytes = Vec::new();
     let mut actual_bytes = 0_u64;
     while let Some(piece) = arriving.blocking_recv() {
@@ -218,6 +222,7 @@ pub(super) fn seal(
                 announced_bytes,
             });
         }
+        content_hash.update(&piece);
         first_bytes.extend(piece.iter().take(FIRST_BYTES - first_bytes.len()));
         let mut rest = &piece[..];
         while let Some(part) = sealer.push(&mut rest)? {
@@ -244,6 +249,7 @@ pub(super) fn seal(
         file_key,
         sealed,
         part_digests,
+        content_digest: content_hash.finalize().into(),
         first_bytes,
     })
 }

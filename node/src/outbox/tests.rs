@@ -244,6 +244,30 @@ fn delivery_status_follows_the_relay() {
 }
 
 #[test]
+fn closed_connections_are_broken_until_the_mailbox_is_open() {
+    let mut pair = connected_pair(165);
+    let to_bolt = pair.to_bolt;
+    let mut send = |outcome: Option<SubmitOutcome>| {
+        pair.acme.send(to_bolt, "hello");
+        let sealed = pair.acme.seal();
+        match outcome {
+            Some(outcome) => pair.acme.record_outcome(&sealed, &outcome),
+            None => pair.acme.record_accepted(&sealed),
+        }
+        let row = pair.acme.connection(to_bolt);
+        (row.health, row.health_reason)
+    };
+    assert_eq!(send(None), (HealthState::Ok, None));
+    let gone = SubmitOutcome::Refused {
+        code: ErrorCode::MailboxUnknown,
+        retry_after_ms: None,
+    };
+    let closed = connections::CLOSED_BY_PARTNER.to_owned();
+    assert_eq!(send(Some(gone)), (HealthState::Broken, Some(closed)));
+    assert_eq!(send(None), (HealthState::Ok, None));
+}
+
+#[test]
 fn permanent_refusals_fail_only_their_message() {
     let mut pair = connected_pair(170);
     let messages = ["one", "two"].map(|text| pair.acme.send(pair.to_bolt, text));

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{TestNode, carry, settle};
+use crate::testing::{START, TestNode, carry, connect_nodes, settle};
 use sealpost_node_core::model::{ConnectionStatus, UserId};
 use sealpost_proto::{
     ErrorCode,
@@ -182,7 +182,7 @@ fn requests_can_be_accepted_once() {
 #[test]
 fn blocking_fails_open_deliveries() {
     let [mut acme, mut bolt, _] = three();
-    let (to_bolt, to_acme) = crate::testing::connect_nodes(&mut acme, &mut bolt);
+    let (to_bolt, to_acme) = connect_nodes(&mut acme, &mut bolt);
     let message = acme.send(to_bolt, "hello");
     acme.step(|tx, _| block(tx, to_bolt));
     let shown = acme.delivery(&message);
@@ -233,7 +233,7 @@ fn messages_fail_with_an_undeliverable_accept() {
 #[test]
 fn blocked_connections_have_no_due_receipts() {
     let [mut acme, mut bolt, _] = three();
-    let (to_bolt, to_acme) = crate::testing::connect_nodes(&mut acme, &mut bolt);
+    let (to_bolt, to_acme) = connect_nodes(&mut acme, &mut bolt);
     for text in ["read before", "read after"] {
         bolt.send(to_acme, text);
     }
@@ -252,5 +252,29 @@ fn blocked_connections_have_no_due_receipts() {
             "SELECT (SELECT count(*) FROM receipts_due) + (SELECT count(*) FROM outbox)"
         ),
         0
+    );
+}
+
+#[test]
+fn node_with_a_wrong_clock_uses_the_time_of_the_relay() {
+    let behind = Duration::from_secs(8 * 86_400);
+    let (mut acme, mut bolt) = (TestNode::new("Acme", 350), TestNode::new("Bolt", 351));
+    (acme.now, acme.relay_ahead) = (START.minus(behind), behind);
+    let (_, invite, _) = acme.invite(true);
+    assert!(
+        invite
+            .check(START, bolt.identity.keys.fingerprint())
+            .is_ok()
+    );
+    let (to_bolt, _) = connect_nodes(&mut acme, &mut bolt);
+    acme.send(to_bolt, "hello");
+    settle(&mut acme, &mut bolt);
+    assert_eq!(bolt.received()[0].message.sent_at, START);
+    assert_eq!(acme.query_number("SELECT count(*) FROM outbox"), 0);
+    acme.step(crate::daemon::maintenance::maintain);
+    assert_eq!(
+        acme.query_number("SELECT count(*) FROM invites WHERE status = 'open'"),
+        1,
+        "the invite is not older by our clock"
     );
 }

@@ -64,6 +64,8 @@ pub(crate) struct NewFile<'a> {
     pub disk_file: DiskFileId,
     /// SHA-256 digest of each part; empty for an incoming file.
     pub part_digests: &'a [[u8; 32]],
+    /// SHA-256 digest of the plaintext of an outgoing file.
+    pub content_digest: Option<&'a [u8; 32]>,
 }
 
 pub(crate) fn insert(tx: &mut Tx<'_>, new: &NewFile<'_>) -> Result<FileId, Fault> {
@@ -77,14 +79,17 @@ pub(crate) fn insert(tx: &mut Tx<'_>, new: &NewFile<'_>) -> Result<FileId, Fault
     let descriptor = tx.seal(TABLE, text.as_bytes(), "descriptor", 1, &encoded);
     let preview = new.descriptor.preview.as_ref();
     let preview = preview.map(|preview| tx.seal(TABLE, text.as_bytes(), "preview", 1, preview));
+    let content_digest = new
+        .content_digest
+        .map(|digest| tx.seal(TABLE, text.as_bytes(), "content_digest", 1, digest));
     let file_type = new
         .file_type
         .map(|file_type| seal_file_type(tx, id, file_type))
         .transpose()?;
     tx.execute(
         "INSERT INTO files (id, direction, status, disk_file, blob, descriptor, preview, file_type,
-             size, digests, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+             size, digests, content_digest, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         &[
             &text,
             &new.direction.as_str(),
@@ -96,6 +101,7 @@ pub(crate) fn insert(tx: &mut Tx<'_>, new: &NewFile<'_>) -> Result<FileId, Fault
             &file_type,
             &to_integer(new.descriptor.sealed.pt_len),
             &new.part_digests.concat(),
+            &content_digest,
             &to_millis(tx.now),
         ],
     )?;

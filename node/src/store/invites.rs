@@ -191,7 +191,7 @@ pub fn find_open(tx: &Tx<'_>) -> Result<Vec<InviteRow>, Fault> {
 /// Returns the open single-use invites that have expired, and the open contact addresses.
 pub fn find_due_for_maintenance(tx: &Tx<'_>) -> Result<Vec<InviteRow>, Fault> {
     let sql = format!("{COLUMNS} WHERE status = 'open' AND (expires_at <= ?1 OR kind = 'contact')");
-    tx.query_rows(&sql, &[&to_millis(tx.now)], read)?
+    tx.query_rows(&sql, &[&to_millis(tx.relay_now)], read)?
         .into_iter()
         .map(|row| open(tx, &row))
         .collect()

@@ -123,6 +123,7 @@ impl Store {
                 sql,
                 data_key: &data_key,
                 now,
+                relay_now: now,
                 rng: &mut *rng,
                 damage: &damage,
             })
@@ -145,6 +146,7 @@ impl Store {
                 sql,
                 data_key: &data_key,
                 now,
+                relay_now: now,
                 rng: &mut *rng,
                 damage: &damage,
             })
@@ -164,8 +166,11 @@ impl Store {
 pub struct Tx<'a> {
     pub sql: &'a Connection,
     data_key: &'a DataKey,
-    /// Start of the transaction.
+    /// Start of the transaction by our own clock, for what only this node compares.
     pub now: Timestamp,
+    /// Start of the transaction by the relay's clock as far as it is known, for all times that leave
+    /// this node or come from the relay or a peer.
+    pub relay_now: Timestamp,
     pub rng: &'a mut dyn CryptoRng,
     damage: &'a DamageReport,
 }
@@ -184,6 +189,7 @@ impl<'a> Tx<'a> {
             sql,
             data_key,
             now,
+            relay_now: now,
             rng,
             damage,
         }

@@ -29,7 +29,7 @@ pub(crate) fn add(
             &connection.to_string(),
             uuid.as_bytes(),
             &kind_as_str(kind),
-            &to_millis(tx.now),
+            &to_millis(tx.relay_now),
         ],
     )?;
     Ok(())
@@ -79,7 +79,11 @@ pub(crate) fn remove_due(tx: &Tx<'_>, connection: ConnectionId) -> Result<Vec<Re
             receipts.push(Receipt {
                 kind,
                 ids: batch.iter().map(|(uuid, _)| *uuid).collect(),
-                at: batch.iter().map(|(_, at)| *at).max().unwrap_or(tx.now),
+                at: batch
+                    .iter()
+                    .map(|(_, at)| *at)
+                    .max()
+                    .unwrap_or(tx.relay_now),
             });
         }
     }

@@ -1,12 +1,13 @@
 //! Commands with the texts, names and invites that people type and paste.
 
 use crate::support::{program, stop_all};
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use sealpost_demo::{
     environment::{Environment, pair},
     node::{DeliveryMode, Home},
+    wait::wait_for,
 };
-use sealpost_node::api::model::Direction;
+use sealpost_node::api::model::{Direction, HealthState};
 
 async fn run_cli(home: &Home, args: &[&str]) -> anyhow::Result<String> {
     let output = home.run_cli(args).await?;
@@ -70,5 +71,66 @@ async fn pasted_invites_connect() -> anyhow::Result<()> {
     }
     let connections = bolt.api()?.list_connections().await?;
     ensure!(connections.len() == 1, "one invite, one connection");
+    stop_all(env, [acme, bolt]).await
+}
+
+#[tokio::test]
+async fn repeated_sends_with_files_are_recognised() -> anyhow::Result<()> {
+    let env = Environment::with_relay(program()).await?;
+    let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
+    let bolt = env.start_node("Bolt", DeliveryMode::Pull).await?;
+    pair(&acme, &bolt).await?;
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("order.csv");
+    let file = path.to_str().context("a path in UTF-8")?;
+    let send = [
+        "send",
+        "--to",
+        "Bolt",
+        "-m",
+        "x",
+        "-a",
+        file,
+        "--client-id",
+        "A",
+        "--deliver-by",
+        "2h",
+        "--json",
+    ];
+    std::fs::write(&path, "forty housings")?;
+    let first = run_cli(acme.home(), &send).await?;
+    let id = &acme.api()?.list_messages(Direction::Out).await?[0].id;
+    ensure!(first.contains(id));
+    let again = run_cli(acme.home(), &send).await?;
+    ensure!(again.contains(id), "{again}");
+    std::fs::write(&path, "fifty housings")?;
+    let refused = acme.home().run_cli(&send).await?;
+    ensure!(!refused.status.success(), "another file is another request");
+    let sent = acme.api()?.list_messages(Direction::Out).await?;
+    ensure!(sent.len() == 1);
+    let empty = ["send", "--to", "Bolt", "-m", "x", "--client-id", ""];
+    ensure!(!acme.home().run_cli(&empty).await?.status.success());
+    stop_all(env, [acme, bolt]).await
+}
+
+#[tokio::test]
+async fn sender_sees_that_the_partner_closed_the_connection() -> anyhow::Result<()> {
+    let env = Environment::with_relay(program()).await?;
+    let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
+    let bolt = env.start_node("Bolt", DeliveryMode::Pull).await?;
+    let pair = pair(&acme, &bolt).await?;
+    run_cli(bolt.home(), &["connections", "block", &pair.invitee.id]).await?;
+    run_cli(acme.home(), &["send", "--to", "Bolt", "-m", "hello"]).await?;
+    wait_for("the connection is shown as closed", async || {
+        let connections = acme.api()?.list_connections().await?;
+        let health = &connections.first().context("no connection")?.health;
+        Ok((health.state == HealthState::Broken).then_some(()))
+    })
+    .await?;
+    let listed = run_cli(acme.home(), &["connections"]).await?;
+    ensure!(
+        listed.contains("the partner closed the connection"),
+        "{listed}"
+    );
     stop_all(env, [acme, bolt]).await
 }

@@ -1,6 +1,6 @@
 //! Request bodies and queries. Unknown fields are refused, so that a misspelt field is not ignored.
 
-use super::{ContentType, Direction, InviteKind, Iso};
+use super::{ContentType, Deadline, Direction, InviteKind};
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/invites`.
@@ -57,14 +57,16 @@ pub struct SendMessage {
     /// Whether an action is requested.
     #[serde(default)]
     pub action_required: bool,
-    /// When it should be delivered.
+    /// When it should be delivered: `2h`, for example, or a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deliver_by: Option<Iso>,
-    /// When it should be read.
+    pub deliver_by: Option<Deadline>,
+    /// When it should be read: `2h`, for example, or a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub read_by: Option<Iso>,
+    pub read_by: Option<Deadline>,
     /// Idempotency key: an id that the client chooses for this request, such as a UUID. A second
-    /// request with the same id and body sends nothing and returns the first response.
+    /// request with the same id that asks for the same sends nothing and returns the response of the
+    /// first one. Files are the same if their names and contents are, and deadlines if their texts
+    /// are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
 }

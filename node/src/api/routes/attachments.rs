@@ -80,6 +80,7 @@ pub(super) async fn stage(
         preview,
     };
     let (file, part_digests) = (staged.file, staged.part_digests);
+    let content_digest = staged.content_digest;
     let insert = database.write(move |tx| {
         let new = files::NewFile {
             direction: Direction::Out,
@@ -88,6 +89,7 @@ pub(super) async fn stage(
             file_type: Some(&file_type),
             disk_file: file,
             part_digests: &part_digests,
+            content_digest: Some(&content_digest),
         };
         let id = files::insert(tx, &new)?;
         attachments::insert_staged(tx, id)?;

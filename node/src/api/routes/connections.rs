@@ -73,7 +73,7 @@ pub(super) async fn connect(
     {
         return Err(Problem::new(ProblemCode::Malformed, "a note can have up to 200 bytes").into());
     }
-    let invite = parse_invite(&identity, database.now(), &request.invite)?;
+    let invite = parse_invite(&identity, relay.now(), &request.invite)?;
     let known = {
         let invite = invite.clone();
         database

@@ -3,7 +3,9 @@
 use super::{ApiResult, Body, Params, page, page_items, parse_id};
 use crate::{
     api::{
-        model::{Direction, Message, MessagesQuery, Order, Page, ReadMessage, SendMessage},
+        model::{
+            Deadline, Direction, Message, MessagesQuery, Order, Page, ReadMessage, SendMessage,
+        },
         problem::{Problem, ProblemCode},
         render,
     },
@@ -13,7 +15,7 @@ use crate::{
     identity::NodeIdentity,
     outbox::{self, OutgoingMessage},
     store::{
-        Tx, attachments, connections, deliveries, messages, postings,
+        Tx, attachments, connections, deliveries, files, messages, postings,
         requests::{self, StoredRequest},
     },
 };
@@ -24,7 +26,7 @@ use axum::{
 };
 use http::StatusCode;
 use sealpost_node_core::model::{
-    ChatId, ContentType, MessageId, MessageRowId, RefusalCode, UserId,
+    AttachmentId, ChatId, ContentType, MessageId, MessageRowId, RefusalCode, UserId,
 };
 use sealpost_node_core::text::{MessageText, TextRefusal};
 use sealpost_proto::limits;
@@ -168,6 +170,9 @@ fn validate(send: &SendMessage) -> ApiResult<()> {
         );
         return Err(Problem::new(ProblemCode::TooManyFiles, detail).into());
     }
+    if send.client_id.as_ref().is_some_and(String::is_empty) {
+        return Err(Problem::new(ProblemCode::Malformed, "the client id is empty").into());
+    }
     if send.to.is_empty() {
         return Err(Problem::new(ProblemCode::Malformed, "a message needs a recipient").into());
     }
@@ -219,24 +224,42 @@ fn to_outgoing_message(tx: &Tx<'_>, send: &SendMessage) -> Result<OutgoingMessag
         }
     }
     let reply_to = send.reply_to.as_deref();
+    let resolve = |deadline: &Option<Deadline>| Some(deadline.as_ref()?.resolve(tx.relay_now));
     Ok(OutgoingMessage {
         to,
         content: send.content.clone(),
         content_type: send.content_type.unwrap_or(ContentType::Markdown),
-        attachments: send
-            .attachments
-            .iter()
-            .map(|id| parse_id("file", id))
-            .collect::<Result<_, _>>()?,
+        attachments: parse_attachments(send)?,
         reply_to: reply_to.map(|id| parse_id("message", id)).transpose()?,
         action_required: send.action_required,
-        deliver_by: send.deliver_by.map(Into::into),
-        read_by: send.read_by.map(Into::into),
+        deliver_by: resolve(&send.deliver_by),
+        read_by: resolve(&send.read_by),
     })
 }
 
-fn request_digest(send: &SendMessage) -> Result<[u8; 32], Fault> {
-    let json = serde_json::to_vec(send).map_err(|error| Fault::failed(error.to_string()))?;
+fn parse_attachments(send: &SendMessage) -> Result<Vec<AttachmentId>, Fault> {
+    let ids = send.attachments.iter();
+    ids.map(|id| parse_id("file", id)).collect()
+}
+
+/// Returns the digest by which a repeated request is recognised. A client that repeats a request may
+/// have staged its files again, so their names and contents count and not their ids.
+///
+/// # Errors
+/// Refuses with `not_found` if a file is unknown.
+fn request_digest(tx: &Tx<'_>, send: &SendMessage) -> Result<[u8; 32], Fault> {
+    let mut files = Vec::with_capacity(send.attachments.len());
+    for id in parse_attachments(send)? {
+        let file = outbox::load_outgoing_file(tx, id)?;
+        let content = files::load_content_digest(tx, file.id)?;
+        files.push((file.descriptor.name, content));
+    }
+    let request = SendMessage {
+        attachments: Vec::new(),
+        ..send.clone()
+    };
+    let json = serde_json::to_vec(&(request, files));
+    let json = json.map_err(|error| Fault::failed(error.to_string()))?;
     Ok(Sha256::digest(json).into())
 }
 
@@ -248,7 +271,7 @@ fn find_sent(tx: &Tx<'_>, send: &SendMessage) -> Result<Option<Vec<MessageId>>, 
     let Some(stored) = requests::load(tx, client_id)? else {
         return Ok(None);
     };
-    if stored.digest != request_digest(send)? {
+    if stored.digest != request_digest(tx, send)? {
         let detail = "another message was sent with this client id";
         return Err(Fault::refused(RefusalCode::Conflict, detail));
     }
@@ -260,7 +283,7 @@ fn store_request(tx: &Tx<'_>, send: &SendMessage, sent: &[MessageId]) -> Result<
         return Ok(());
     };
     let request = StoredRequest {
-        digest: request_digest(send)?,
+        digest: request_digest(tx, send)?,
         sent: sent.to_vec(),
     };
     requests::insert(tx, client_id, &request)
@@ -271,6 +294,7 @@ mod tests {
     use super::*;
     use crate::testing::{connected_pair, settle};
     use sealpost_node_core::model::ConnectionId;
+    use std::time::Duration;
 
     fn request(to: ConnectionId, content: &str, client_id: Option<&str>) -> SendMessage {
         SendMessage {
@@ -304,6 +328,46 @@ mod tests {
         );
         assert_ne!(send(request(pair.to_bolt, "hello", None)).unwrap(), once);
         assert_eq!(pair.acme.query_number("SELECT count(*) FROM messages"), 3);
+    }
+
+    #[test]
+    fn repeated_request_may_stage_its_files_again() {
+        let mut pair = connected_pair(605);
+        let mut send = |name: &str, bytes: u64, deadline: &str| {
+            let file = pair.acme.stage_with(bytes, name, "", None);
+            let attachment = pair.acme.file(file).attachment;
+            let request = SendMessage {
+                attachments: vec![attachment.to_string()],
+                deliver_by: Some(deadline.parse().unwrap()),
+                ..request(pair.to_bolt, "hello", Some("one"))
+            };
+            pair.acme.advance(Duration::from_secs(1));
+            pair.acme.commit(|tx, identity| {
+                send_once(tx, identity, &request, limits::MESSAGE_FILES_BYTES_MAX)
+            })
+        };
+        let first = send("a.pdf", 100, "2h").unwrap();
+        assert_eq!(send("a.pdf", 100, "2h").unwrap(), first);
+        for (name, bytes, deadline) in [
+            ("b.pdf", 100, "2h"),
+            ("a.pdf", 101, "2h"),
+            ("a.pdf", 100, "3h"),
+        ] {
+            let refused = send(name, bytes, deadline);
+            assert!(
+                matches!(refused, Err(Fault::Refused(refusal)) if refusal.code == RefusalCode::Conflict),
+                "{name} {bytes} {deadline}"
+            );
+        }
+        assert_eq!(pair.acme.query_number("SELECT count(*) FROM messages"), 1);
+    }
+
+    #[test]
+    fn empty_client_id_is_refused() {
+        let pair = connected_pair(607);
+        let to = pair.to_bolt;
+        assert!(validate(&request(to, "hello", Some(""))).is_err());
+        assert!(validate(&request(to, "hello", Some("1"))).is_ok());
     }
 
     #[test]

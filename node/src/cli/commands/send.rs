@@ -34,7 +34,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// daemon has the message, the staged files are deleted.
 pub async fn run(args: SendArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
     let files = LocalFile::check_all(&args.attach)?;
-    let mut request = build_request(&args, !files.is_empty(), console)?;
+    let mut request = build_request(&args, !files.is_empty())?;
     let waiter = match args.wait {
         // Subscribe before sending, so that no event is missed.
         Some(target) => Some(wait::DeliveryWaiter::subscribe(target, client).await?),
@@ -52,6 +52,9 @@ pub async fn run(args: SendArgs, client: &Client, console: &mut Console) -> Resu
             return Err(error);
         }
     };
+    if request.client_id.is_some() {
+        discard_repeated(staged, &page, client).await;
+    }
     let finish = async {
         let Some(waiter) = waiter else {
             return print_result(&page, client, console).await;
@@ -68,11 +71,7 @@ pub async fn run(args: SendArgs, client: &Client, console: &mut Console) -> Resu
 }
 
 /// Builds the request without its attachments.
-fn build_request(
-    args: &SendArgs,
-    has_files: bool,
-    console: &Console,
-) -> Result<SendMessage, CliError> {
+fn build_request(args: &SendArgs, has_files: bool) -> Result<SendMessage, CliError> {
     if args.to.len() > RECIPIENTS_PER_MESSAGE_MAX {
         let detail = format!(
             "{} recipients; the limit is {RECIPIENTS_PER_MESSAGE_MAX}",
@@ -95,8 +94,8 @@ fn build_request(
         attachments: Vec::new(),
         reply_to: args.reply_to.clone(),
         action_required: args.action_required,
-        deliver_by: args.deliver_by.map(|when| when.resolve(console.now())),
-        read_by: args.read_by.map(|when| when.resolve(console.now())),
+        deliver_by: args.deliver_by.clone(),
+        read_by: args.read_by.clone(),
         client_id: args.client_id.clone(),
     })
 }
@@ -161,6 +160,14 @@ async fn stage_and_send(
     }
     request.attachments.clone_from(staged);
     client.post(&["v1", "messages"], request).await
+}
+
+/// Discards the files that were staged for a message that had been sent before.
+async fn discard_repeated(mut staged: Vec<String>, page: &Page<Message>, client: &Client) {
+    let messages = page.items.iter();
+    let used: Vec<_> = messages.flat_map(|message| &message.attachments).collect();
+    staged.retain(|id| used.iter().all(|attachment| attachment.id != *id));
+    discard_staged(&staged, client).await;
 }
 
 /// Tries to delete the staged files within [`DISCARD_TIMEOUT`].

@@ -60,7 +60,7 @@ impl BlobUpload {
             id: self.id,
             size_bytes: self.size.bytes(),
             fetch_token_hash: Sha256::digest(self.fetch_token.expose()).to_vec().into(),
-            expires_at: self.context.database.now().plus(lifetime),
+            expires_at: self.context.database.relay_now().plus(lifetime),
         };
         let relay = &self.context.relay;
         let blob = relay.client.create_blob(&create).await.map_err(classify)?;

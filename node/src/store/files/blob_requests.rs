@@ -147,17 +147,20 @@ pub(crate) fn maintain_blobs(tx: &Tx<'_>) -> Result<(), Fault> {
                JOIN deliveries d ON d.message = a.message
                WHERE f.status = 'uploaded' AND d.status = 'pending'
                    AND f.blob_until > ?1 AND f.blob_until < ?2";
-    let extend_before = tx.now.plus(lifetime).minus(limits::BLOB_EXTENSION_INTERVAL);
+    let extend_before = tx
+        .relay_now
+        .plus(lifetime)
+        .minus(limits::BLOB_EXTENSION_INTERVAL);
     let waiting = tx.query_rows(
         sql,
-        &[&to_millis(tx.now), &to_millis(extend_before)],
+        &[&to_millis(tx.relay_now), &to_millis(extend_before)],
         |row| Ok(MessageRowId::from_i64(row.read("message")?)),
     )?;
     for message in waiting {
-        request_extension(tx, message, tx.now.plus(lifetime))?;
+        request_extension(tx, message, tx.relay_now.plus(lifetime))?;
     }
     let sql = "SELECT id FROM files WHERE status = 'uploaded' AND blob_until <= ?1";
-    let expired = tx.query_rows(sql, &[&to_millis(tx.now)], |row| {
+    let expired = tx.query_rows(sql, &[&to_millis(tx.relay_now)], |row| {
         row.parse("id", FileId::parse)
     })?;
     expired.into_iter().try_for_each(|id| {

@@ -1,4 +1,4 @@
-//! Sealed metadata of a file's content: the detected type and the preview.
+//! Sealed metadata of a file's content: the detected type, the preview and the digest.
 
 use super::TABLE;
 use crate::{fault::Fault, store::Tx};
@@ -35,11 +35,22 @@ pub(crate) fn set_file_type(
 
 /// Returns a file's preview, if it has one.
 pub(crate) fn load_preview(tx: &Tx<'_>, id: FileId) -> Result<Option<Vec<u8>>, Fault> {
+    load_sealed(tx, id, "preview")
+}
+
+/// Returns the SHA-256 digest of an outgoing file's content.
+pub(crate) fn load_content_digest(tx: &Tx<'_>, id: FileId) -> Result<Vec<u8>, Fault> {
+    let digest = load_sealed(tx, id, "content_digest")?;
+    digest.ok_or_else(|| Damaged::new(TABLE, "content_digest").into())
+}
+
+/// Returns the opened value of a sealed column that may be empty.
+fn load_sealed(tx: &Tx<'_>, id: FileId, column: &'static str) -> Result<Option<Vec<u8>>, Fault> {
     let text = id.to_string();
-    let sealed: Option<Option<Vec<u8>>> =
-        tx.query_value("SELECT preview FROM files WHERE id = ?1", &[&text])?;
+    let sql = format!("SELECT {column} FROM files WHERE id = ?1");
+    let sealed: Option<Option<Vec<u8>>> = tx.query_value(&sql, &[&text])?;
     let opened = sealed
         .flatten()
-        .map(|sealed| tx.open(TABLE, text.as_bytes(), "preview", 1, &sealed));
-    Ok(opened.transpose()?.map(|preview| preview.to_vec()))
+        .map(|sealed| tx.open(TABLE, text.as_bytes(), column, 1, &sealed));
+    Ok(opened.transpose()?.map(|value| value.to_vec()))
 }

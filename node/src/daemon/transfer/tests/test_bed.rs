@@ -121,6 +121,7 @@ impl TestBed {
                 file_type: None,
                 disk_file,
                 part_digests,
+                content_digest: None,
             };
             let file = files::insert(tx, &new)?;
             attachments::insert_staged(tx, file)?;
