@@ -49,12 +49,16 @@ async fn invalid_message_is_refused_with_reason() -> anyhow::Result<()> {
     .concat();
     expect_refusal(home, &six, "too_many_files").await?;
     let large = create_file(directory, "large", limits::FILE_BYTES_MAX + 1)?;
-    expect_refusal(
+    let message = expect_refusal(
         home,
         &["send", "--to", "Bolt", "-m", "x", "-a", &large],
         "file_too_large",
     )
     .await?;
+    ensure!(
+        message.contains("100000001 bytes") && message.contains("100000000 bytes"),
+        "{message}"
+    );
     expect_refusal(
         home,
         &["send", "--to", "Bolt", "-m", "x", "-a", "/does/not/exist"],
