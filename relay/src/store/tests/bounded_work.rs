@@ -77,7 +77,7 @@ impl Probe {
     /// Runs a job in a transaction that is rolled back, and returns the number of instructions.
     fn measure(&self, job: &Job) -> u64 {
         let transaction = self.db.unchecked_transaction().unwrap();
-        transaction.execute_batch(job.setup).unwrap();
+        transaction.execute_batch(&job.setup).unwrap();
         let before = self.steps.load(Ordering::Relaxed);
         self.is_measuring.store(true, Ordering::Relaxed);
         (job.run)(&transaction).unwrap();
@@ -106,7 +106,7 @@ impl Probe {
     }
 }
 
-/// Fills the store with `count` rows of each kind: waiting envelopes for Bolt in `count / 10`
+/// Fills the store with `count` rows of each kind: waiting envelopes for Bolt in `count / 2`
 /// mailboxes, which are its oldest; records; events; nonces; blobs; lanes.
 fn fill(probe: &Probe, count: usize) {
     let now = NOW.as_millis();
@@ -115,13 +115,13 @@ fn fill(probe: &Probe, count: usize) {
              (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) SELECT i FROM n; \
          BEGIN; \
          INSERT INTO mailboxes (id, account_id, key_1, created_at, waiting_envelopes) \
-             SELECT unhex(printf('%032x', i)), x'{BOLT_HEX}', zeroblob(32), 0, 10 \
-             FROM numbers WHERE i <= {count} / 10; \
+             SELECT unhex(printf('%032x', i)), x'{BOLT_HEX}', zeroblob(32), 0, 2 \
+             FROM numbers WHERE i <= {count} / 2; \
          INSERT INTO mailboxes (id, account_id, created_at, closed_at) \
              SELECT unhex(printf('aa%030x', i)), x'{BOLT_HEX}', 0, i FROM numbers; \
          INSERT INTO envelopes (id, envelope_id, mailbox_id, account_id, sender_id, digest, \
                  size_bytes, accepted_at, expires_at, state, has_short_record) \
-             SELECT i, randomblob(16), unhex(printf('%032x', i % ({count} / 10) + 1)), \
+             SELECT i, randomblob(16), unhex(printf('%032x', i % ({count} / 2) + 1)), \
                  x'{BOLT_HEX}', x'{ACME_HEX}', zeroblob(32), 2048, {now}, {now} + 1000, 0, 1 \
              FROM numbers; \
          INSERT INTO envelope_bodies (id, bytes) SELECT i, zeroblob(2048) FROM numbers; \
@@ -135,7 +135,7 @@ fn fill(probe: &Probe, count: usize) {
          UPDATE counters SET value = 4 * {count} WHERE name = 'last_item_id'; \
          UPDATE lanes SET waiting_items = 2 * {count}, waiting_envelopes = {count}, \
              waiting_bytes = 2048 * {count} WHERE account_id = x'{BOLT_HEX}'; \
-         UPDATE accounts SET mailbox_count = {count} / 10, closed_mailbox_count = 100000 \
+         UPDATE accounts SET mailbox_count = {count} / 2, closed_mailbox_count = 100000 \
              WHERE id = x'{BOLT_HEX}'; \
          INSERT INTO nonces (key, nonce, expires_at) \
              SELECT randomblob(32), 'n', 0 FROM numbers; \
@@ -157,36 +157,33 @@ const BOLT_HEX: &str = "02020202020202020202020202020202";
 /// Job that could find many rows. `setup` prepares the store and is not measured.
 struct Job {
     name: String,
-    setup: &'static str,
+    setup: String,
     run: Box<dyn Fn(&Connection) -> Result<(), StoreError>>,
 }
 
 impl Job {
     fn new(
         name: impl Into<String>,
-        setup: &'static str,
+        setup: impl Into<String>,
         run: impl Fn(&Connection) -> Result<(), StoreError> + 'static,
     ) -> Self {
         Self {
             name: name.into(),
-            setup,
+            setup: setup.into(),
             run: Box::new(run),
         }
     }
 }
 
-const CLOSE_ACCOUNT: &str = "INSERT INTO closed_accounts (id, key, closed_at) \
-     SELECT id, key, 0 FROM accounts; DELETE FROM accounts;";
-const WITHOUT_ENVELOPES: &str = "INSERT INTO closed_accounts (id, key, closed_at) \
-     SELECT id, key, 0 FROM accounts; DELETE FROM accounts; DELETE FROM envelopes;";
-const WITHOUT_MAILBOXES: &str = "INSERT INTO closed_accounts (id, key, closed_at) \
-     SELECT id, key, 0 FROM accounts; DELETE FROM accounts; DELETE FROM envelopes; \
-     UPDATE mailboxes SET closed_at = 0;";
-const WITHOUT_EVENTS: &str = "INSERT INTO closed_accounts (id, key, closed_at) \
-     SELECT id, key, 0 FROM accounts; DELETE FROM accounts; DELETE FROM envelopes; \
-     UPDATE mailboxes SET closed_at = 0; DELETE FROM events;";
-const EMPTIED_ACCOUNT: &str = "INSERT INTO closed_accounts (id, key, is_emptied, closed_at) \
-     SELECT id, key, 1, 0 FROM accounts;";
+/// Deletes Bolt's account, and then what `already_removed` says.
+fn close_account(already_removed: &str) -> String {
+    format!(
+        "INSERT INTO closed_accounts (id, key, closed_at) \
+             SELECT id, key, 0 FROM accounts WHERE id = x'{BOLT_HEX}'; \
+         DELETE FROM accounts WHERE id = x'{BOLT_HEX}'; {already_removed}"
+    )
+}
+
 const CLOSE_MAILBOXES: &str = "INSERT INTO mailbox_closures SELECT account_id, id FROM mailboxes \
      WHERE closed_at IS NULL;";
 const DELETE_BLOBS: &str = "INSERT INTO blob_deletions SELECT id FROM blobs;";
@@ -201,29 +198,32 @@ const READ_FROM_FRONT: [&str; 3] = [
 
 fn sweep_jobs() -> Vec<Job> {
     let old = NOW.plus(ENVELOPE_LIFETIME_MAX).plus(ENVELOPE_LIFETIME_MAX);
+    let closed = SweepTask::EmptyClosedAccounts;
+    let without_envelopes = "DELETE FROM envelopes";
+    let without_mailboxes = "DELETE FROM envelopes; UPDATE mailboxes SET closed_at = 0";
+    let without_events =
+        "DELETE FROM envelopes; UPDATE mailboxes SET closed_at = 0; DELETE FROM events";
+    let is_emptied = "UPDATE closed_accounts SET is_emptied = 1";
     let setups = [
-        (SweepTask::ExpireEnvelopes, ""),
-        (SweepTask::FailInClosedMailboxes, CLOSE_MAILBOXES),
-        (SweepTask::EmptyClosedAccounts, CLOSE_ACCOUNT),
-        (SweepTask::EmptyClosedAccounts, WITHOUT_ENVELOPES),
-        (SweepTask::EmptyClosedAccounts, WITHOUT_MAILBOXES),
-        (SweepTask::EmptyClosedAccounts, WITHOUT_EVENTS),
-        (SweepTask::ForgetClosedAccounts, EMPTIED_ACCOUNT),
-        (SweepTask::DeleteRecords, ""),
-        (SweepTask::DeleteRecords, ONLY_RECORDS),
-        (SweepTask::DeleteShortRecords, ""),
-        (SweepTask::DeleteShortRecords, ONLY_RECORDS),
-        (SweepTask::DeleteNonces, ""),
-        (SweepTask::DeleteSenderCounts, ""),
-        (SweepTask::ExpireBlobs, ""),
-        (SweepTask::ListBlobDeletions, DELETE_BLOBS),
+        (SweepTask::ExpireEnvelopes, String::new()),
+        (SweepTask::FailInClosedMailboxes, CLOSE_MAILBOXES.to_owned()),
+        (closed, close_account("")),
+        (closed, close_account(without_envelopes)),
+        (closed, close_account(without_mailboxes)),
+        (closed, close_account(without_events)),
+        (SweepTask::ForgetClosedAccounts, close_account(is_emptied)),
+        (SweepTask::DeleteRecords, String::new()),
+        (SweepTask::DeleteRecords, ONLY_RECORDS.to_owned()),
+        (SweepTask::DeleteShortRecords, String::new()),
+        (SweepTask::DeleteShortRecords, ONLY_RECORDS.to_owned()),
+        (SweepTask::DeleteNonces, String::new()),
+        (SweepTask::DeleteSenderCounts, String::new()),
+        (SweepTask::ExpireBlobs, String::new()),
+        (SweepTask::ListBlobDeletions, DELETE_BLOBS.to_owned()),
     ];
-    assert!(
-        SweepTask::ALL
-            .iter()
-            .all(|task| setups.iter().any(|(tested, _)| tested == task))
-    );
-    let job = |(task, setup): (SweepTask, &'static str)| {
+    let is_tested = |task| setups.iter().any(|(tested, _)| *tested == task);
+    assert!(SweepTask::ALL.into_iter().all(is_tested));
+    let job = |(task, setup): (SweepTask, String)| {
         Job::new(format!("{task:?} {setup}"), setup, move |db| {
             sweep::run_slice(db, old, task, 0).map(|_| ())
         })
@@ -238,7 +238,7 @@ fn queue_jobs() -> Vec<Job> {
         ("queue of expired envelopes", expired, ""),
         ("queue of closed mailboxes", NOW, CLOSE_MAILBOXES),
     ];
-    let jobs = |(name, now, setup): (&str, Timestamp, &'static str)| {
+    let jobs = |(name, now, setup): (&str, Timestamp, &str)| {
         [
             Job::new(format!("call, {name}"), setup, move |db| {
                 deliveries::lease_batch(db, now, BOLT, DELIVERY_BATCH_BYTES_MAX).map(|_| ())
@@ -293,7 +293,8 @@ async fn work_does_not_grow_with_the_store() {
             "{}: {few} instructions for few rows, {many} for many",
             job.name
         );
-        assert!(many <= 1_000_000, "{}: {many} instructions", job.name);
+        println!("{}: {many} instructions", job.name);
+        assert!(many <= 250_000, "{}: {many} instructions", job.name);
     }
 }
 
@@ -306,18 +307,13 @@ async fn no_statement_scans_a_table() {
     let mut statements = probe.statements.lock().unwrap().clone();
     assert!(statements.len() > 40, "{} statements", statements.len());
     statements.retain(|sql| !READ_FROM_FRONT.iter().any(|query| sql.contains(query)));
-    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table'";
-    let mut tables = probe.db.prepare(sql).unwrap();
-    let tables = tables.query_map([], |row| row.get::<_, String>(0)).unwrap();
-    let scans: BTreeSet<_> = tables
-        .map(|table| format!("SCAN {}", table.unwrap()))
-        .collect();
     for sql in statements {
         let plan = probe.plan(&sql);
-        let is_scan = |line: &&String| {
-            let words: Vec<_> = line.split_whitespace().take(2).collect();
-            scans.contains(&words.join(" "))
+        let of_front = "CO-ROUTINE e".to_owned();
+        let is_bounded = |line: &str| {
+            line == "SCAN CONSTANT ROW" || line == "SCAN e" && plan.contains(&of_front)
         };
+        let is_scan = |line: &&String| line.starts_with("SCAN") && !is_bounded(line);
         assert_eq!(plan.iter().find(is_scan), None, "{sql}");
     }
 }
