@@ -7,6 +7,10 @@
 //! Start reading at [`RelayClient`]; `transport` signs and repeats requests.
 
 #![warn(missing_docs)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the client measures responses and limits the rate of requests"
+)]
 
 mod account;
 mod blobs;

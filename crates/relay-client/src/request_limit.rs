@@ -24,8 +24,8 @@ impl RequestLimit {
         }
     }
 
-    /// Takes one request from the bucket, and waits until the bucket has it.
-    pub(crate) async fn take(&self) {
+    /// Reserves one request, and waits until the bucket has it.
+    pub(crate) async fn reserve_request(&self) {
         let now = Instant::now();
         let full_at = {
             let mut full_at = self.lock();
@@ -40,7 +40,7 @@ impl RequestLimit {
     }
 
     /// Returns requests to the bucket.
-    pub(crate) fn give_back(&self, requests: u32) {
+    pub(crate) fn return_requests(&self, requests: u32) {
         let mut full_at = self.lock();
         let earlier = full_at.checked_sub(RELAY_REQUEST_INTERVAL * requests);
         *full_at = earlier.unwrap_or(*full_at);
@@ -60,11 +60,11 @@ mod tests {
     async fn few_requests_follow_a_burst() {
         let (limit, started) = (RequestLimit::new(), Instant::now());
         for _ in 0..RELAY_REQUESTS_BURST {
-            limit.take().await;
+            limit.reserve_request().await;
         }
         assert_eq!(started.elapsed(), Duration::ZERO);
         for _ in 0..10 {
-            limit.take().await;
+            limit.reserve_request().await;
         }
         assert_eq!(started.elapsed(), RELAY_REQUEST_INTERVAL * 10);
     }
@@ -73,8 +73,8 @@ mod tests {
     async fn progress_is_not_limited() {
         let (limit, started) = (RequestLimit::new(), Instant::now());
         for _ in 0..10_000 {
-            limit.take().await;
-            limit.give_back(1);
+            limit.reserve_request().await;
+            limit.return_requests(1);
         }
         assert_eq!(started.elapsed(), Duration::ZERO);
     }

@@ -320,7 +320,7 @@ impl RelayClient {
     /// their responses alone do not prove.
     pub fn credit_progress(&self, requests: u32) {
         if let Some(limit) = &self.limit {
-            limit.give_back(requests);
+            limit.return_requests(requests);
         }
     }
 
@@ -542,7 +542,7 @@ impl RelayClient {
         signed: Option<&SignedHeaders>,
     ) -> Result<Response, ClientError> {
         if let Some(limit) = &self.limit {
-            limit.take().await;
+            limit.reserve_request().await;
         }
         let mut request = self
             .inner

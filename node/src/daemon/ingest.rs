@@ -85,13 +85,13 @@ impl Ingest {
                 let results = ingest_all(tx, &identity, &batch)?;
                 // The relay alone cannot create deliveries that change something, but any number of
                 // status events.
-                let has_news =
+                let has_changes =
                     batch.events.is_empty() && events::find_latest_id(tx)? > latest_event;
-                Ok((results, has_news))
+                Ok((results, has_changes))
             })
             .await;
-        let stored = stored.map(|(results, has_news)| {
-            if has_news {
+        let stored = stored.map(|(results, has_changes)| {
+            if has_changes {
                 self.relay.client.credit_progress(REQUESTS_PER_PULL);
             }
             results

@@ -244,7 +244,7 @@ fn delivery_status_follows_the_relay() {
 }
 
 #[test]
-fn closed_connections_are_broken_until_the_mailbox_is_open() {
+fn connections_are_broken_while_the_mailbox_is_closed() {
     let mut pair = connected_pair(165);
     let to_bolt = pair.to_bolt;
     let mut send = |outcome: Option<SubmitOutcome>| {

@@ -256,7 +256,7 @@ fn blocked_connections_have_no_due_receipts() {
 }
 
 #[test]
-fn node_with_a_wrong_clock_uses_the_time_of_the_relay() {
+fn invites_use_the_time_of_the_relay() {
     let behind = Duration::from_secs(8 * 86_400);
     let (mut acme, mut bolt) = (TestNode::new("Acme", 350), TestNode::new("Bolt", 351));
     (acme.now, acme.relay_ahead) = (START.minus(behind), behind);
