@@ -2,11 +2,10 @@
 //!
 //! Raw HTML is text. What CommonMark hides is shown as it was written: definitions of link
 //! references, links that lead nowhere, titles, the language of a code block, surplus cells of a
-//! table, and character references that name an invisible character.
+//! table, and character references.
 
 use super::document::{Document, Element, link_address};
-use crate::text::{is_display_control, is_hidden};
-use pulldown_cmark::{CodeBlockKind, CowStr, Event, LinkType, Options, Parser, Tag, TagEnd};
+use pulldown_cmark::{CowStr, Event, LinkType, Options, Parser, Tag, TagEnd};
 use std::{iter::Peekable, ops::Range};
 
 /// Writes a Markdown text.
@@ -57,6 +56,7 @@ struct Link<'s> {
     /// Address of the element; `None` if the link is shown as it was written, because it leads
     /// nowhere or is inside another link.
     address: Option<String>,
+    destination: CowStr<'s>,
     title: CowStr<'s>,
     link_type: LinkType,
     /// Value of [`Reader::texts`] at the start.
@@ -135,7 +135,7 @@ impl<'s> Reader<'s, '_, '_> {
                 title,
                 ..
             } => {
-                self.start_link(link_type, &dest_url, title, &range);
+                self.start_link(link_type, dest_url, title, &range);
                 self.open_leaves += 1;
                 return;
             }
@@ -144,7 +144,9 @@ impl<'s> Reader<'s, '_, '_> {
                 return;
             }
             Tag::CodeBlock(kind) => {
-                self.write_info(&kind);
+                if kind.is_fenced() {
+                    self.write_info(&self.source[range.clone()]);
+                }
                 Element::CodeBlock
             }
             Tag::Heading { level, .. } => Element::Heading(level as u8),
@@ -189,26 +191,21 @@ impl<'s> Reader<'s, '_, '_> {
         self.skip_to(range.end);
     }
 
-    /// Writes the text of an element. A character reference that is decoded to an invisible
-    /// character is written as it is.
+    /// Writes the text of an element; a character reference as it was written.
     fn write_text(&mut self, text: &str, range: Range<usize>) {
         let written = &self.source[range.clone()];
         let is_reference = written.starts_with('&') && written.ends_with(';');
-        let is_visible = |c: char| !is_hidden(c) && !is_display_control(c) && c != '\u{fffd}';
-        if is_reference && !text.chars().all(is_visible) {
-            self.document.text(written);
-        } else {
-            self.document.text(text);
-        }
+        self.document
+            .text(if is_reference { written } else { text });
         self.texts += usize::from(!text.trim().is_empty());
         self.skip_to(range.end);
     }
 
     /// Writes what follows the opening fence of a code block, usually a language.
-    fn write_info(&mut self, kind: &CodeBlockKind<'_>) {
-        if let CodeBlockKind::Fenced(info) = kind
-            && !info.is_empty()
-        {
+    fn write_info(&mut self, code: &str) {
+        let fence = code.trim_start().lines().next().unwrap_or_default();
+        let info = fence.trim_start_matches(['`', '~']).trim();
+        if !info.is_empty() {
             self.document.start(Element::Paragraph);
             self.document.text(info);
             self.document.end();
@@ -238,14 +235,14 @@ impl<'s> Reader<'s, '_, '_> {
     fn start_link(
         &mut self,
         link_type: LinkType,
-        address: &str,
+        destination: CowStr<'s>,
         title: CowStr<'s>,
         range: &Range<usize>,
     ) {
         let address = match link_type {
             _ if self.open_links > 0 => None,
-            LinkType::Email => link_address(&format!("mailto:{address}")),
-            _ => link_address(address),
+            LinkType::Email => link_address(&format!("mailto:{destination}")),
+            _ => link_address(&destination),
         };
         let opening = ["![", "[", "<"]
             .into_iter()
@@ -261,6 +258,7 @@ impl<'s> Reader<'s, '_, '_> {
         self.skip_to(range.start + opening.len());
         self.links.push(Link {
             address,
+            destination,
             title,
             link_type,
             texts_before: self.texts,
@@ -285,12 +283,16 @@ impl<'s> Reader<'s, '_, '_> {
             self.document.text(&address);
         }
         self.document.end();
-        if link.link_type == LinkType::Reference {
-            let label = closing.trim_start().trim_start_matches(']');
-            self.document.text(label);
-        }
-        if !link.title.is_empty() {
-            self.document.text(&format!(" ({})", link.title));
+        let has_all = closing.contains(&*link.destination) && closing.contains(&*link.title);
+        let written = closing.trim_start().trim_start_matches(']');
+        match link.link_type {
+            LinkType::Reference => self.document.text(written),
+            // Character references and escapes in the address or title are decoded.
+            LinkType::Inline if !has_all => self.document.text(&format!(" {written}")),
+            LinkType::Inline if !link.title.is_empty() => {
+                self.document.text(&format!(" ({})", link.title));
+            }
+            _ => {}
         }
     }
 

@@ -509,11 +509,11 @@ Read the terms <https://a.example/terms> or https://b.example.";
     fn entities_cannot_inject_escapes() {
         assert_eq!(
             to_terminal("a&#27;[2Jb &#x202e;c &shy;&amp;", TextStyle::Plain),
-            "a&#27;[2Jb &#x202e;c &shy;&"
+            "a&#27;[2Jb &#x202e;c &shy;&amp;"
         );
         assert_eq!(
             to_terminal("[x](https://a/&#27;[2J)", TextStyle::Plain),
-            "x <https://a/%1B[2J>"
+            "x <https://a/%1B[2J> (https://a/&#27;[2J)"
         );
     }
 
