@@ -61,7 +61,7 @@ pub(super) const ANY_KEY: &[ErrorCode] = &[
 /// Additional errors of requests that need a registered account key.
 pub(super) const KNOWN: &[ErrorCode] = &[AccountUnknown, AccountSuspended];
 /// Errors of requests without a signature.
-pub(super) const PUBLIC: &[ErrorCode] = &[RateLimited];
+pub(super) const PUBLIC: &[ErrorCode] = &[Malformed, RateLimited];
 /// Errors of requests with a JSON body.
 pub(super) const JSON: &[ErrorCode] = &[UnsupportedMediaType];
 /// Errors of requests that need disk space.

@@ -18,3 +18,4 @@ mod malicious_relay;
 mod readme;
 mod support;
 mod texts;
+mod webhooks;
