@@ -70,11 +70,10 @@ impl SimulatedRelay {
         key: AccountKey,
         webhook_url: Option<WebhookUrl>,
     ) -> Result<(), StoreError> {
-        let has_webhook = webhook_url.is_some();
         let new = NewAccount {
             account,
             key,
-            webhook_url,
+            webhook_url: webhook_url.clone(),
             webhook_secret: WebhookSecret::from_bytes([0; 32]),
             policy: RegistrationPolicy::Open,
             is_token_valid: false,
@@ -84,11 +83,10 @@ impl SimulatedRelay {
         registered.map_err(|code| StoreError::Failed {
             reason: format!("registration was refused: {code:?}"),
         })?;
-        if has_webhook {
-            self.store.verify_webhook(now, account).await
-        } else {
-            Ok(())
+        if let Some(url) = webhook_url {
+            self.store.verify_webhook(now, account, url).await?;
         }
+        Ok(())
     }
 
     /// Deletes an account and closes its mailboxes. The next sweep marks the envelopes in them as

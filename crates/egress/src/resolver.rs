@@ -170,4 +170,8 @@ fn interleave(ipv4: Vec<IpAddr>, ipv6: Vec<IpAddr>) -> Vec<IpAddr> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests measure the time of lookups"
+)]
 mod tests;

@@ -53,16 +53,16 @@ impl WebhookTester {
                 "address",
                 "the account has no webhook: choose one with PATCH /v1/account",
             );
-            return Ok(self.finish(account, steps, started).await?);
+            return Ok(steps.into_test(started));
         };
         let call = self.slots.reserve_call(&webhook.url).await?;
         let tester = self.clone();
         // In a task of its own: a client that disconnects cannot start its next test any earlier.
         let running = tokio::spawn(async move {
             let steps = tester.challenge(account, &webhook, call).await;
-            let finished = tester.finish(account, steps, started).await;
+            let recorded = tester.record(account, webhook.url, steps).await;
             drop(own);
-            finished
+            recorded.map(|steps| steps.into_test(started))
         });
         let failed = |error: tokio::task::JoinError| StoreError::Failed {
             reason: error.to_string(),
@@ -108,25 +108,29 @@ impl WebhookTester {
         response
     }
 
-    async fn finish(
+    /// Records the result of a test.
+    async fn record(
         &self,
         account: AccountId,
-        steps: Steps,
-        started: Instant,
-    ) -> Result<WebhookTest, StoreError> {
-        match steps.failure() {
-            None => {
-                self.store.verify_webhook(self.clock.now(), account).await?;
-                self.notifier.notify_accounts(&[account]);
-            }
-            Some(reason) => self.store.record_webhook_failure(account, reason).await?,
+        url: WebhookUrl,
+        mut steps: Steps,
+    ) -> Result<Steps, StoreError> {
+        if let Some(reason) = steps.failure() {
+            self.store.record_webhook_failure(account, reason).await?;
+        } else if self
+            .store
+            .verify_webhook(self.clock.now(), account, url)
+            .await?
+        {
+            self.notifier.notify_accounts(&[account]);
+        } else {
+            steps.record_failure(
+                "address",
+                "the webhook was changed meanwhile: test it again",
+            );
         }
         self.accounts.invalidate(account);
-        Ok(WebhookTest {
-            ok: steps.failure().is_none(),
-            steps: steps.0,
-            elapsed_ms: millis(started.elapsed()),
-        })
+        Ok(steps)
     }
 }
 
@@ -232,6 +236,14 @@ impl Steps {
             ok,
             detail: detail.to_owned(),
         });
+    }
+
+    fn into_test(self, started: Instant) -> WebhookTest {
+        WebhookTest {
+            ok: self.failure().is_none(),
+            steps: self.0,
+            elapsed_ms: millis(started.elapsed()),
+        }
     }
 
     fn failure(&self) -> Option<String> {

@@ -8,7 +8,8 @@ use crate::{
 };
 use axum::{Router, routing::post};
 use sealpost_proto::{
-    AccountId, B64, EnvelopeId, MailboxId, MailboxRef, Origin, SendKey, Timestamp, WebhookSecret, WebhookUrl,
+    AccountId, B64, EnvelopeId, MailboxId, MailboxRef, Origin, SendKey, Timestamp, WebhookSecret,
+    WebhookUrl,
     limits::WEBHOOK_TIMEOUT,
     wire::{RegistrationPolicy, SubmittedEnvelope},
 };
@@ -52,17 +53,19 @@ impl Fixture {
             .parts;
         let (context, origin) = (Arc::new(parts.delivery()), parts.origin.clone());
         let store = &context.store;
+        let url = WebhookUrl::parse(webhook_url).unwrap();
         let new = NewAccount {
             account: BOLT,
             key: AccountKey::from_bytes([2; 32]),
-            webhook_url: Some(WebhookUrl::parse(webhook_url).unwrap()),
+            webhook_url: Some(url.clone()),
             webhook_secret: WebhookSecret::from_bytes([3; 32]),
             policy: RegistrationPolicy::Open,
             is_token_valid: false,
             token_digest: None,
         };
         store.register(clock.now(), new).await.unwrap().unwrap();
-        store.verify_webhook(clock.now(), BOLT).await.unwrap();
+        let verified = store.verify_webhook(clock.now(), BOLT, url);
+        assert!(verified.await.unwrap());
         let keys = vec![SendKey::from_bytes([7; 32])];
         store
             .open_mailbox(clock.now(), BOLT, MAILBOX, keys, Quotas::default())

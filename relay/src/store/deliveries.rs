@@ -175,15 +175,21 @@ impl Store {
         self.step_lane(now, account, Event::Contact).await
     }
 
-    /// Makes the webhook active, after it passed its test.
+    /// Makes the webhook active, after it passed its test. Returns false if the account has chosen
+    /// another URL meanwhile, which did not pass.
     pub(crate) async fn verify_webhook(
         &self,
         now: Timestamp,
         account: AccountId,
-    ) -> Result<(), StoreError> {
+        tested: WebhookUrl,
+    ) -> Result<bool, StoreError> {
         self.write(move |db| {
+            if load_webhook(db, account)?.is_none_or(|webhook| webhook.url != tested) {
+                return Ok(false);
+            }
             lanes::set_reason(db, account, None)?;
-            lanes::step(db, now, account, Event::Verified, 0).map(|_| ())
+            lanes::step(db, now, account, Event::Verified, 0)?;
+            Ok(true)
         })
         .await
     }

@@ -118,17 +118,19 @@ impl Scenario {
 
     async fn register(&mut self, number: u8) {
         let account = AccountId::from_bytes(self.random.id());
+        let url = WebhookUrl::parse("https://node.example/").unwrap();
         let new = NewAccount {
             account,
             key: AccountKey::from_bytes([number; 32]),
-            webhook_url: WebhookUrl::parse("https://node.example/").ok(),
+            webhook_url: Some(url.clone()),
             webhook_secret: WebhookSecret::from_bytes([3; 32]),
             policy: RegistrationPolicy::Open,
             is_token_valid: false,
             token_digest: None,
         };
         self.store.register(self.now, new).await.unwrap().unwrap();
-        self.store.verify_webhook(self.now, account).await.unwrap();
+        let verified = self.store.verify_webhook(self.now, account, url);
+        assert!(verified.await.unwrap());
         self.accounts.push(account);
         self.keys.insert(account, number);
     }

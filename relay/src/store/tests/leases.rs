@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::notifier::{CallSlots, PendingWork};
-use sealpost_proto::limits::{
-    DELIVERY_BATCH_BYTES_MAX, DELIVERY_MEMORY_PER_CALL_BYTES, LEASE_DURATION,
+use sealpost_proto::{
+    limits::{DELIVERY_BATCH_BYTES_MAX, DELIVERY_MEMORY_PER_CALL_BYTES, LEASE_DURATION},
+    wire::WebhookState,
 };
 use std::time::Duration;
 
@@ -44,7 +45,13 @@ async fn callable_lanes_are_leased_with_the_commit() {
         0,
         "only the scheduler retries a failing lane"
     );
-    fixture.store.verify_webhook(NOW, BOLT).await.unwrap();
+    assert!(
+        fixture
+            .store
+            .verify_webhook(NOW, BOLT, webhook_url())
+            .await
+            .unwrap()
+    );
     fixture.submit(4).await.unwrap();
     let leased = fixture.store.notifier.take_pending_work().leased;
     assert_eq!(
@@ -149,4 +156,19 @@ async fn restart_recovers_leases() {
         .unwrap();
     assert!(leased.fence > lost.fence);
     assert_eq!(leased.items(), lost.items());
+}
+
+#[tokio::test]
+async fn replaced_webhooks_stay_unverified() {
+    let fixture = Fixture::new().await;
+    let victim = WebhookUrl::parse("https://victim.example/").unwrap();
+    let store = &fixture.store;
+    store
+        .change_delivery(NOW, BOLT, Some(victim))
+        .await
+        .unwrap();
+    let verified = store.verify_webhook(NOW, BOLT, webhook_url()).await;
+    assert!(!verified.unwrap(), "the test was that of the earlier URL");
+    let account = store.load_account(BOLT).await.unwrap().unwrap();
+    assert_eq!(account.webhook_state, WebhookState::Unverified);
 }

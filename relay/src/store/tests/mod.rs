@@ -38,6 +38,10 @@ fn send_key() -> SendKey {
     SendKey::from_bytes([7; 32])
 }
 
+fn webhook_url() -> WebhookUrl {
+    WebhookUrl::parse("https://node.example/").unwrap()
+}
+
 impl Fixture {
     /// Acme, which sends, and Bolt, whose webhook is active.
     pub(super) async fn new() -> Self {
@@ -48,14 +52,19 @@ impl Fixture {
             let new = NewAccount {
                 account,
                 key: AccountKey::from_bytes([account.as_bytes()[0]; 32]),
-                webhook_url: WebhookUrl::parse("https://node.example/").ok(),
+                webhook_url: Some(webhook_url()),
                 webhook_secret: WebhookSecret::from_bytes([3; 32]),
                 policy: RegistrationPolicy::Open,
                 is_token_valid: false,
                 token_digest: None,
             };
             store.register(NOW, new).await.unwrap().unwrap();
-            store.verify_webhook(NOW, account).await.unwrap();
+            assert!(
+                store
+                    .verify_webhook(NOW, account, webhook_url())
+                    .await
+                    .unwrap()
+            );
         }
         store
             .open_mailbox(NOW, BOLT, MAILBOX, vec![send_key()], Quotas::default())
