@@ -288,7 +288,13 @@ mod tests {
         super::fixture::{BOLT, Fixture, start_endpoint},
         *,
     };
-    use sealpost_proto::limits::{CONTACT_RETRY_INTERVAL_MIN, DELIVERY_MEMORY_PER_CALL_BYTES};
+    use sealpost_proto::{
+        batch_size::transfer_time,
+        limits::{
+            CONTACT_RETRY_INTERVAL_MIN, DELIVERY_MEMORY_PER_CALL_BYTES, LEASE_DURATION,
+            WEBHOOK_TIMEOUT,
+        },
+    };
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test]
@@ -372,5 +378,32 @@ mod tests {
         let [healthy, failing] = context.store.find_due_lanes(clock.now(), 9).await.unwrap();
         assert_eq!(healthy.lanes, []);
         assert_eq!(failing.lanes, [BOLT], "its next call is due");
+    }
+
+    #[tokio::test]
+    async fn large_single_envelope_has_time_in_a_failing_slot() {
+        let fixture = Fixture::new("https://node.example/").await;
+        fixture.submit(1, 65_536).await;
+        let store = &fixture.context.store;
+        let now = fixture.clock.now();
+        let leased = store.lease_batch(now, BOLT, DELIVERY_BATCH_BYTES_MAX).await;
+        let leased = leased.unwrap().unwrap();
+        let mut run = fixture.lane_run();
+        let timeout = async |run: &LaneRun| run.reserve_call(&leased).await.unwrap().1;
+        assert_eq!(timeout(&run).await, WEBHOOK_TIMEOUT, "a healthy slot");
+        run.health = EndpointHealth::Failing;
+        let long = timeout(&run).await;
+        assert!(
+            long > transfer_time(65_536) && long < LEASE_DURATION,
+            "{long:?}"
+        );
+        let memory = &fixture.context.memory;
+        let others = std::iter::from_fn(|| memory.try_reserve_long_call(1));
+        let _others: Vec<_> = others.collect();
+        assert_eq!(
+            timeout(&run).await,
+            WEBHOOK_TIMEOUT,
+            "no room for long calls"
+        );
     }
 }

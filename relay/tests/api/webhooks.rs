@@ -333,11 +333,13 @@ async fn burst_of_refusals_leaves_the_webhook_active() {
     assert!(bolt.test_webhook().await.ok);
     hook.always(WebhookBehavior::Status(404));
     let id = acme.submit_one(&mailbox, 8).await;
-    for attempts in 1..=REFUSED_CALLS_MAX + 2 {
+    for attempts in 1..=REFUSED_CALLS_MAX {
         acme.wait_for_failed_attempt(id, attempts).await;
         relay.clock.advance(CONTACT_RETRY_INTERVAL_MIN);
         bolt.get("/v1/account").await;
     }
+    acme.wait_for_failed_attempt(id, REFUSED_CALLS_MAX + 1)
+        .await;
     assert_eq!(account(&bolt).await.webhook_state, WebhookState::Active);
     hook.always(WebhookBehavior::Store);
     relay.clock.advance(CONTACT_RETRY_INTERVAL_MIN);

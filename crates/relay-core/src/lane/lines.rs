@@ -191,6 +191,8 @@ fn learned_size_survives_storage() {
     let mut lane = new_lane();
     deliver(&mut lane, line, vec![ENVELOPE; 100]);
     let mut stored: Lane = serde_json::from_str(&serde_json::to_string(&lane).unwrap()).unwrap();
+    assert_ne!(lane.batch_size, BatchSize::FIRST);
+    assert_eq!(stored, lane);
     let delivered = deliver(&mut stored, line, vec![ENVELOPE; 100]);
     assert!(
         delivered.elapsed < delivered.needed * 3 / 2,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::notifier::PendingWork;
 use sealpost_proto::{
-    limits::{DELIVERY_BATCH_BYTES_MAX, LEASE_DURATION},
+    limits::{DELIVERY_BATCH_BYTES_MAX, ENVELOPE_BYTES_MAX, LEASE_DURATION, WEBHOOK_TIMEOUT},
     wire::{DeliveryOutcome, DeliveryResult, DeliveryResults},
 };
 use std::time::Duration;
@@ -197,4 +197,48 @@ async fn lanes_continue_after_the_clock_is_set_back() {
             .unwrap()
             .is_some()
     );
+}
+
+#[tokio::test]
+async fn slow_lane_uses_failing_slots() {
+    let fixture = Fixture::new().await;
+    let call = async |now, class, elapsed| {
+        let lease = fixture
+            .store
+            .lease_batch(now, BOLT, DELIVERY_BATCH_BYTES_MAX);
+        let leased = lease.await.unwrap().unwrap();
+        let stored = |id| DeliveryResult {
+            id,
+            outcome: DeliveryOutcome::Stored,
+        };
+        let report = CallReport {
+            account: BOLT,
+            fence: leased.fence,
+            items: leased.items(),
+            bytes: ENVELOPE_BYTES_MAX,
+            outcome: CallOutcome {
+                class,
+                results: leased.items().into_iter().map(stored).collect(),
+                reason: None,
+                elapsed,
+            },
+            random: 0,
+        };
+        let finished = fixture.store.finish_call(now, report, None, |_| ());
+        finished.await.unwrap();
+    };
+    let later = NOW.plus(LEASE_DURATION);
+    fixture.submit(0).await.unwrap();
+    fixture.store.notifier.take_pending_work();
+    call(NOW, Class::TimedOut, WEBHOOK_TIMEOUT).await;
+    call(later, Class::Succeeded, Duration::from_secs(70)).await;
+    fixture.submit(1).await.unwrap();
+    let PendingWork { callable, .. } = fixture.store.notifier.take_pending_work();
+    assert_eq!(callable, [], "the accepting commit does not lease it");
+    let due = fixture.due(later, EndpointHealth::Failing).await;
+    assert_eq!(due.lanes, [BOLT], "an item needs long");
+    call(later, Class::Succeeded, Duration::from_secs(1)).await;
+    fixture.submit(2).await.unwrap();
+    let due = fixture.due(later, EndpointHealth::Healthy).await;
+    assert!(due.lanes.contains(&BOLT), "an item arrived quickly");
 }
