@@ -101,12 +101,12 @@ enum Mark {
 }
 
 fn marked_chars(name: &str) -> Vec<(char, Mark)> {
-    let words = name.split_inclusive(|c: char| !is_part_of_word(c));
-    let has_own_script = words.clone().any(is_distinctive);
+    let has_own_script = name.split(|c| !is_part_of_word(c)).any(is_distinctive);
     let mut marked = Vec::with_capacity(name.len());
-    for word in words {
+    for part in name.split_inclusive(|c| !is_part_of_word(c)) {
+        let word = part.trim_end_matches(|c| !is_part_of_word(c));
         let is_imitation = is_mixed(word) || (!has_own_script && is_imitation_of_ascii(word));
-        marked.extend(word.chars().map(|c| (c, mark(c, is_imitation))));
+        marked.extend(part.chars().map(|c| (c, mark(c, is_imitation))));
     }
     mark_extra_spaces(&mut marked);
     marked
@@ -271,6 +271,7 @@ mod tests {
             ("𝐁olt", "𝐁[U+1D401]olt"),
             ("ɡoogle", "ɡ[U+0261]oogle"),
             ("Acme АО", "Acme А[U+0410]О[U+041E]"),
+            ("«АО»", "«А[U+0410]О[U+041E]»"),
             ("Роса", "Р[U+0420]о[U+043E]с[U+0441]а[U+0430]"),
         ] {
             assert!(
