@@ -1,9 +1,10 @@
 //! Operator commands of the binary, against a relay in this process.
 
 use crate::support::{
-    Node, Relay, TestWebhook, WebhookBehavior, private_directory, within_deadline,
+    Node, Relay, ReservedAddress, TestWebhook, WebhookBehavior, private_directory, within_deadline,
 };
 use sealpost_proto::{EnvelopeState, wire::SubmitRequest};
+use sealpost_relay::AdminListen;
 use serde_json::Value;
 use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Stdio};
 use tokio::process::Command;
@@ -426,10 +427,11 @@ async fn commands_work_with_any_admin_listener() {
 
 #[tokio::test]
 async fn commands_send_no_token_to_a_squatted_port() {
-    let relay = Relay::start().await;
-    let address = relay.admin_address();
+    let reserved = ReservedAddress::new();
+    let listen = AdminListen::Tcp(reserved.address);
+    let relay = Relay::start_with(|config| config.admin.listen = listen).await;
     let directory = relay.stop().await;
-    let squatter = std::net::TcpListener::bind(address).unwrap();
+    let squatter = std::net::TcpListener::bind(reserved.address).unwrap();
     squatter.set_nonblocking(true).unwrap();
     for command in ["stats", "stats --page", "accounts list"] {
         let outcome = run_command(directory.path(), command).await;
