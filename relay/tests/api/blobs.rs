@@ -36,7 +36,7 @@ impl Upload {
         }
     }
 
-    pub(crate) fn create(&self, relay: &Relay) -> CreateBlob {
+    fn create(&self, relay: &Relay) -> CreateBlob {
         self.create_at(relay.now())
     }
 
@@ -366,7 +366,7 @@ async fn corrupted_part_is_discarded() {
 }
 
 /// Starts an upload, but sends only its headers.
-pub(crate) async fn start_upload(node: &Node, upload: &Upload) -> TcpStream {
+async fn start_upload(node: &Node, upload: &Upload) -> TcpStream {
     let target = format!("/v1/blobs/{}/parts/0", upload.id);
     let (parts, _) = node
         .session_request(Method::PUT, &target, upload.parts[0].clone())
@@ -422,13 +422,34 @@ async fn partial_upload_is_removed_after_a_kill() {
     drop((relay, started));
 }
 
-/// Uploads blobs of one part until the relay responds with this status.
-pub(crate) async fn upload_until(relay: &Relay, node: &Node, status: StatusCode) -> Reply {
+/// Uploads a blob of one part.
+async fn upload_part(relay: &Relay, node: &Node) -> Reply {
+    let upload = Upload::new(&[500]);
+    node.post("/v1/blobs", &upload.create(relay)).await;
+    upload.put(node, 0).await
+}
+
+async fn upload_until(relay: &Relay, node: &Node, status: StatusCode) -> Reply {
     eventually_some(async || {
-        let upload = Upload::new(&[500]);
-        node.post("/v1/blobs", &upload.create(relay)).await;
-        let reply = upload.put(node, 0).await;
+        let reply = upload_part(relay, node).await;
         (reply.status == status).then_some(reply)
+    })
+    .await
+}
+
+/// Starts uploads until the account's slots are in use. Returns them with the response to a further
+/// upload.
+pub(crate) async fn use_up_upload_slots(relay: &Relay, node: &Node) -> (Vec<TcpStream>, Reply) {
+    eventually_some(async || {
+        let mut started = Vec::new();
+        for _ in 0..PART_TRANSFERS_PER_ACCOUNT_MAX {
+            let upload = Upload::new(&[500]);
+            node.post("/v1/blobs", &upload.create(relay)).await;
+            started.push(start_upload(node, &upload).await);
+        }
+        // On a slow machine, the first ones may be evicted already.
+        let reply = upload_part(relay, node).await;
+        (reply.status == StatusCode::SERVICE_UNAVAILABLE).then_some((started, reply))
     })
     .await
 }
@@ -437,13 +458,7 @@ pub(crate) async fn upload_until(relay: &Relay, node: &Node, status: StatusCode)
 async fn slow_uploads_block_only_their_own_account() {
     let relay = Relay::start_with(|config| config.rates.requests_per_second = 0).await;
     let (acme, bolt) = (relay.node().await, relay.node().await);
-    let mut slow = Vec::new();
-    for _ in 0..PART_TRANSFERS_PER_ACCOUNT_MAX {
-        let upload = Upload::new(&[500]);
-        acme.post("/v1/blobs", &upload.create(&relay)).await;
-        slow.push(start_upload(&acme, &upload).await);
-    }
-    let refused = upload_until(&relay, &acme, StatusCode::SERVICE_UNAVAILABLE).await;
+    let (slow, refused) = use_up_upload_slots(&relay, &acme).await;
     assert_eq!(refused.code(), ErrorCode::Overloaded);
     assert!(
         refused.headers.contains_key("retry-after"),

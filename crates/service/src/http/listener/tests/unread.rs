@@ -9,6 +9,7 @@ use axum::{
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use sealpost_proto::limits::HTTP2_PING_INTERVAL;
 
 const LARGE_BYTES: usize = 4 * 1024 * 1024;
 /// Smallest window of a stream, which is far smaller than a large response.
@@ -142,16 +143,18 @@ async fn short_unread_responses_close_the_connection() {
         ..limits()
     };
     let server = start(held_responses(&pool), limits).await;
-    // Settings with a window of 0 bytes, then a request (HPACK: GET http /short x).
-    let no_window = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    // Settings with a window of 1 byte, for which the whole response is handed over, then a request
+    // (HPACK: GET http /short x).
+    let small_window = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\x01";
     let request = b"\0\0\x0d\x01\x05\0\0\0\x01\x82\x86\x04\x06/short\x41\x01\x78";
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream
-        .write_all(&[no_window.as_slice(), request].concat())
+        .write_all(&[small_window.as_slice(), request].concat())
         .await
         .unwrap();
     let mut received = Vec::new();
-    let _ = timeout(LONG_TIMEOUT, stream.read_to_end(&mut received))
+    // Later, the missing answers to pings would close it.
+    let _ = timeout(HTTP2_PING_INTERVAL / 2, stream.read_to_end(&mut received))
         .await
         .expect("the server closes the connection");
     assert!(
