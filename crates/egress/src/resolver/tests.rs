@@ -21,7 +21,7 @@ const LARGE: u8 = 200;
 /// Name server on loopback that ignores queries for `silent` names.
 struct NameServer {
     address: SocketAddr,
-    asked: Arc<Mutex<BTreeSet<String>>>,
+    queried: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl NameServer {
@@ -29,8 +29,8 @@ impl NameServer {
         let stream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = stream.local_addr().unwrap();
         let datagrams = UdpSocket::bind(address).await.unwrap();
-        let asked = Arc::new(Mutex::new(BTreeSet::new()));
-        let seen = Arc::clone(&asked);
+        let queried = Arc::new(Mutex::new(BTreeSet::new()));
+        let seen = Arc::clone(&queried);
         tokio::spawn(async move {
             let mut buffer = [0; 4_096];
             loop {
@@ -63,7 +63,7 @@ impl NameServer {
                 });
             }
         });
-        Self { address, asked }
+        Self { address, queried }
     }
 
     fn resolver(&self) -> Resolver {
@@ -76,8 +76,8 @@ impl NameServer {
 }
 
 fn respond(query: &Message) -> Option<Message> {
-    let asked = &query.queries[0];
-    let (name, kind) = (asked.name().to_string(), asked.query_type());
+    let question = &query.queries[0];
+    let (name, kind) = (question.name().to_string(), question.query_type());
     let addresses = match (name.as_str(), kind) {
         ("dual.example.", RecordType::A) => vec![address(1), address(2)],
         ("dual.example.", RecordType::AAAA) => vec![Ipv6Addr::LOCALHOST.into()],
@@ -92,10 +92,10 @@ fn respond(query: &Message) -> Option<Message> {
     if addresses.is_empty() {
         response.metadata.response_code = ResponseCode::NXDomain;
     }
-    response.add_query(asked.clone());
+    response.add_query(question.clone());
     response.add_answers(addresses.into_iter().map(|address| {
         let data: RData = address.into();
-        Record::from_rdata(asked.name().clone(), 60, data)
+        Record::from_rdata(question.name().clone(), 60, data)
     }));
     Some(response)
 }
@@ -113,7 +113,7 @@ async fn silent_names_do_not_delay_others() {
         let resolver = Arc::clone(&resolver);
         silent.spawn(async move { resolver.resolve(&format!("silent-{number}.example")).await });
     }
-    while server.asked.lock().unwrap().len() < 600 {
+    while server.queried.lock().unwrap().len() < 600 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let started = Instant::now();
@@ -158,9 +158,12 @@ async fn names_are_absolute() {
     for invalid in ["", "a..b", &"a".repeat(64), "."] {
         assert!(resolver.resolve(invalid).await.is_empty(), "{invalid}");
     }
-    let asked = server.asked.lock().unwrap();
-    assert!(asked.iter().all(|name| name.ends_with('.')), "{asked:?}");
-    assert!(asked.contains("hook.") && asked.contains("missing.example."));
+    let queried = server.queried.lock().unwrap();
+    assert!(
+        queried.iter().all(|name| name.ends_with('.')),
+        "{queried:?}"
+    );
+    assert!(queried.contains("hook.") && queried.contains("missing.example."));
 }
 
 #[tokio::test]
