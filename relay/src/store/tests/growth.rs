@@ -4,8 +4,9 @@ use super::*;
 use sealpost_proto::{
     ErrorCode,
     limits::{
-        ACCOUNT_EVENTS_MAX, CLOSED_MAILBOXES_MAX, ENVELOPE_LIFETIME_DEFAULT, MAILBOX_ID_RETENTION,
-        SENDER_LIMIT_PERIOD, SHORT_RECORD_RETENTION,
+        ACCOUNT_EVENTS_MAX, CLOSED_MAILBOXES_MAX, DELIVERY_BATCH_BYTES_MAX,
+        ENVELOPE_LIFETIME_DEFAULT, MAILBOX_ID_RETENTION, SENDER_LIMIT_PERIOD,
+        SHORT_RECORD_RETENTION,
     },
     wire::{DeliveryOutcome, DeliveryResult, DeliveryResults},
 };
@@ -325,6 +326,10 @@ async fn expired_front_does_not_block_the_queue() {
     submitted.await.unwrap();
     fixture.submit(expired).await.unwrap();
     let later = NOW.plus(Duration::from_secs(1));
+    let hidden = fixture
+        .store
+        .lease_batch(later, BOLT, DELIVERY_BATCH_BYTES_MAX);
+    assert!(hidden.await.unwrap().is_none(), "the search ends before it");
     fixture.sweep_all(later).await;
     let due = fixture.due(later, EndpointHealth::Healthy).await;
     assert!(due.lanes.contains(&BOLT), "{due:?}");

@@ -182,11 +182,10 @@ fn lines() -> Vec<String> {
 fn table_of_growth_follows_from_the_limits() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operating.md");
     let page = std::fs::read_to_string(path).unwrap();
+    // The page is wrapped.
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
     for line in lines() {
-        assert!(
-            page.lines().any(|found| found == line),
-            "missing line:\n{line}"
-        );
+        assert!(page.contains(&line), "missing:\n{line}");
     }
 }
 
