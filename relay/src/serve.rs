@@ -9,9 +9,7 @@ use crate::{
     config::{AdminListen, Config},
     data_layout::{BLOBS_DIR, DATABASE_FILE, SECRET_FILE},
     delivery::{
-        self, DeliveryContext,
-        challenge::WebhookTester,
-        test_slots::TestSlots,
+        self, DeliveryContext, challenge::WebhookTester, test_slots::TestSlots,
         webhook::WebhookClient,
     },
     health::Health,

@@ -128,7 +128,10 @@ mod tests {
     #[test]
     fn key_is_derived_as_documented() {
         let key = RelaySecret::from_bytes([1; 32]).session_key(&ID);
-        assert_eq!(b64::encode(key.expose()), "aZwKPGRIeCLEd2zjjxCj60Qh44MN5FQyZ1pFkvbpS0Y");
+        assert_eq!(
+            b64::encode(key.expose()),
+            "aZwKPGRIeCLEd2zjjxCj60Qh44MN5FQyZ1pFkvbpS0Y"
+        );
     }
 
     #[test]

@@ -16,11 +16,7 @@ use crate::{
         invites, postings,
     },
 };
-use sealpost_node_core::{
-    file_type::FileType,
-    filename::FileName,
-    model::AttachmentId,
-};
+use sealpost_node_core::{file_type::FileType, filename::FileName, model::AttachmentId};
 
 /// Renders a delivery.
 pub(super) fn delivery(row: &deliveries::Delivery) -> Delivery {

@@ -103,8 +103,8 @@ async fn respond(receiver: &Receiver, request: Request<Body>) -> Result<Response
     let relay = &receiver.ingest.relay;
     let secret = relay.webhook_secret().ok_or(ErrorCode::SignatureInvalid)?;
     let secrets = slice::from_ref(&secret);
-    let is_proven = webhook::check_headers(secrets, &parts.headers, relay.now())
-        .map_err(signature_problem)?;
+    let is_proven =
+        webhook::check_headers(secrets, &parts.headers, relay.now()).map_err(signature_problem)?;
     let bytes_max = body_bytes_max(&parts.headers, &body, WEBHOOK_CALL_BYTES_MAX);
     let memory = &receiver.memory;
     let permit = memory.reserve(is_proven, &parts, bytes_max).await?;

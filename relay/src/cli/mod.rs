@@ -97,7 +97,11 @@ pub fn main_with_args(args: Vec<OsString>) -> ExitCode {
                 failure.exit_code()
             }
             None => {
-                let _ = writeln!(stderr(), "sealpost-relay: {}", escape_block(&format!("{error:#}")));
+                let _ = writeln!(
+                    stderr(),
+                    "sealpost-relay: {}",
+                    escape_block(&format!("{error:#}"))
+                );
                 ExitCode::FAILURE
             }
         },

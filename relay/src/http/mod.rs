@@ -27,12 +27,7 @@ mod state;
 pub(crate) use state::ApiParts;
 
 use crate::{blobs::BlobError, storage::Storage, store::StoreError};
-use axum::{
-    Router,
-    middleware::from_fn_with_state,
-    response::Response,
-    routing::any,
-};
+use axum::{Router, middleware::from_fn_with_state, response::Response, routing::any};
 use sealpost_proto::{
     ErrorCode, Problem,
     limits::{BUSY_RETRY, MAILBOX_FULL_RETRY, STORAGE_FULL_RETRY},

@@ -36,7 +36,9 @@ async fn delete_accounts(env: &Environment) -> anyhow::Result<usize> {
     let listed = run_operator(env, &["accounts", "list"]).await?;
     let accounts = listed["accounts"].as_array().context("no accounts")?;
     for account in accounts {
-        let id = account["id"].as_str().context("an account without an id")?;
+        let id = account["account_id"]
+            .as_str()
+            .context("an account without an id")?;
         run_operator(env, &["accounts", "delete", id, "--yes"]).await?;
     }
     Ok(accounts.len())

@@ -32,17 +32,6 @@ pub(crate) struct PeakMemory {
     pub(crate) node: f64,
 }
 
-impl PeakMemory {
-    /// Returns the larger value for each program.
-    #[must_use]
-    pub(crate) fn max(self, other: Self) -> Self {
-        Self {
-            relay: self.relay.max(other.relay),
-            node: self.node.max(other.node),
-        }
-    }
-}
-
 /// Processes under attack and their honest client.
 pub(crate) struct Bench {
     /// Environment with the relay.

@@ -4,7 +4,7 @@
 use crate::{
     account::{Account, Mailbox, pull, submit},
     endpoint::{StoringEndpoint, store_all},
-    measurement::Measurement,
+    measurement::{Measurement, Operation},
 };
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
@@ -45,27 +45,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 const BLOB_BYTES: usize = 200_000;
 /// Messages on the page of the inbox that the recipient's user displays.
 const INBOX_ITEMS: &str = "50";
-
-/// Operation of the honest client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Operation {
-    /// Show the account, a request without a body.
-    Account,
-    /// Submit an envelope.
-    Submit,
-    /// Pull and acknowledge deliveries.
-    Pull,
-    /// Submit an envelope until it has arrived at a webhook.
-    Webhook,
-    /// Download a part of a blob.
-    Download,
-    /// Sign in with the account key.
-    SignIn,
-    /// Send a message from node to node until it is delivered.
-    Message,
-    /// Display a page of the recipient's inbox and its newest message.
-    Inbox,
-}
 
 /// Order of the operations.
 const SCHEDULE: [Operation; 10] = [

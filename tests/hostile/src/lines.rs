@@ -26,9 +26,10 @@ const MESSAGE_BYTES: usize = 6_000;
 const ENVELOPE_BYTES: usize = 8_192;
 /// Largest accepted ratio of the time that a line needs to that of its bytes alone.
 const RATIO_MAX: f64 = 2.0;
-/// Ratio at which the rest of the messages is no longer waited for, with a minimum time.
-const RATIO_ABANDONED: f64 = 3.0;
-const TIME_MIN: Duration = Duration::from_secs(10);
+/// The same for a line that cuts connections: each cut is followed by a backoff.
+const CUT_RATIO_MAX: f64 = 20.0;
+/// Time after which the rest of the messages is not awaited, as a multiple of the accepted time.
+const ABANDONED_AFTER: f64 = 1.5;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Line and how its node receives.
@@ -38,6 +39,8 @@ struct LineSetup {
     delivery: DeliveryMode,
     /// Messages at least, so that they exceed a limit of the line.
     messages_min: usize,
+    /// Largest accepted ratio.
+    ratio_max: f64,
 }
 
 const SLOW: LineShape = LineShape {
@@ -51,31 +54,55 @@ const LIMITED: LineShape = LineShape {
     body_bytes_max: Some(1024 * 1024),
     cut_after_bytes: None,
 };
+/// Each connection carries less than a full batch.
+const CUT: LineShape = LineShape {
+    bytes_per_second: 1_000_000,
+    body_bytes_max: None,
+    cut_after_bytes: Some(500_000),
+};
 
-const LINES: [LineSetup; 4] = [
+const LINES: [LineSetup; 6] = [
     LineSetup {
         name: "25 KB/s, webhook",
         shape: SLOW,
         delivery: DeliveryMode::Webhook,
         messages_min: 0,
+        ratio_max: RATIO_MAX,
     },
     LineSetup {
         name: "25 KB/s, pull",
         shape: SLOW,
         delivery: DeliveryMode::Pull,
         messages_min: 0,
+        ratio_max: RATIO_MAX,
     },
     LineSetup {
         name: "1 MB/s behind a limit of 1 MiB, webhook",
         shape: LIMITED,
         delivery: DeliveryMode::Webhook,
         messages_min: 200,
+        ratio_max: RATIO_MAX,
     },
     LineSetup {
         name: "1 MB/s behind a limit of 1 MiB, pull",
         shape: LIMITED,
         delivery: DeliveryMode::Pull,
         messages_min: 200,
+        ratio_max: RATIO_MAX,
+    },
+    LineSetup {
+        name: "1 MB/s with cuts after 500 KB, webhook",
+        shape: CUT,
+        delivery: DeliveryMode::Webhook,
+        messages_min: 200,
+        ratio_max: CUT_RATIO_MAX,
+    },
+    LineSetup {
+        name: "1 MB/s with cuts after 500 KB, pull",
+        shape: CUT,
+        delivery: DeliveryMode::Pull,
+        messages_min: 200,
+        ratio_max: CUT_RATIO_MAX,
     },
 ];
 
@@ -92,6 +119,8 @@ pub(crate) struct LineResult {
     pub(crate) seconds: Figure,
     /// That time, divided by the time that the bytes of the messages need on the line.
     pub(crate) ratio: Figure,
+    /// Largest accepted ratio.
+    pub(crate) ratio_max: Figure,
 }
 
 impl LineResult {
@@ -106,7 +135,7 @@ impl LineResult {
     /// Returns the bound that was exceeded, if one was.
     pub(crate) fn exceeded(&self) -> Option<String> {
         let is_complete = self.delivered >= self.messages as u64;
-        (!is_complete || self.ratio.0 > RATIO_MAX).then(|| self.summary())
+        (!is_complete || self.ratio.0 > self.ratio_max.0).then(|| self.summary())
     }
 }
 
@@ -177,13 +206,13 @@ impl LineSetup {
     async fn deliver(&self, recipient: &mut Node, messages: usize) -> anyhow::Result<LineResult> {
         let bytes = messages * delivery_bytes()?;
         let shortest = Duration::from_secs_f64(bytes as f64 / self.shape.bytes_per_second as f64);
+        let abandoned_after = shortest.mul_f64(self.ratio_max * ABANDONED_AFTER);
         let started = Instant::now();
         recipient.start().await?;
         let api = recipient.api()?;
         let delivered = loop {
             let delivered = api.fetch_node().await?.unread_count;
-            let is_abandoned = started.elapsed() > shortest.mul_f64(RATIO_ABANDONED).max(TIME_MIN);
-            if delivered >= messages as u64 || is_abandoned {
+            if delivered >= messages as u64 || started.elapsed() > abandoned_after {
                 break delivered;
             }
             sleep(POLL_INTERVAL).await;
@@ -195,6 +224,7 @@ impl LineSetup {
             delivered,
             seconds: Figure(seconds),
             ratio: Figure(seconds / shortest.as_secs_f64()),
+            ratio_max: Figure(self.ratio_max),
         })
     }
 }
@@ -237,6 +267,7 @@ mod tests {
             delivered: 60,
             seconds: Figure(50.0),
             ratio: Figure(2.0),
+            ratio_max: Figure(2.0),
         };
         assert_eq!(result.exceeded(), None);
         let late = LineResult {

@@ -65,7 +65,8 @@ struct Cli {
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
-    raise_open_files_limit();
+    // An attack that needs more files fails and says so.
+    let _ = raise_open_files_limit();
     let attackers = runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .on_thread_start(|| {

@@ -1,12 +1,32 @@
 //! Latencies of the honest client and what they mean: its slowdown and the bounds that hold during
 //! every attack.
 
-use crate::honest::Operation;
 use sealpost_bench_support::{Figure, median};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Longest time that an operation of the honest client may take.
 pub(crate) const LATENCY_MAX: Duration = Duration::from_secs(2);
+
+/// Operation of the honest client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Operation {
+    /// Show the account, a request without a body.
+    Account,
+    /// Submit an envelope.
+    Submit,
+    /// Pull and acknowledge deliveries.
+    Pull,
+    /// Submit an envelope until it has arrived at a webhook.
+    Webhook,
+    /// Download a part of a blob.
+    Download,
+    /// Sign in with the account key.
+    SignIn,
+    /// Send a message from node to node until it is delivered.
+    Message,
+    /// Display a page of the recipient's inbox and its newest message.
+    Inbox,
+}
 
 /// Operations of the honest client over some time.
 #[derive(Debug, Default)]

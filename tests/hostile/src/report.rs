@@ -159,7 +159,7 @@ pub(crate) fn attack_name(attack: Attack) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::honest::Operation;
+    use crate::measurement::Operation;
     use std::time::Duration;
 
     fn result(millis: u64, peak_mib: f64, failure: Option<&str>) -> AttackResult {

@@ -217,7 +217,10 @@ mod tests {
     fn full_last_page_has_no_next() {
         for (items, next) in [(0, None), (2, None), (3, None), (4, Some("3"))] {
             let page = page((1..=items).collect(), 3, i32::to_string);
-            assert_eq!((page.items.len(), page.next.as_deref()), (items.min(3) as usize, next));
+            assert_eq!(
+                (page.items.len(), page.next.as_deref()),
+                (items.min(3) as usize, next)
+            );
         }
     }
 }

@@ -45,10 +45,7 @@ async fn message_with_files_is_sent_to_several() {
         [("a.pdf".to_owned(), 200_000), ("b c.txt".to_owned(), 0)]
     );
     assert_eq!(script.sent[0].attachments, ["ATC-1", "ATC-2"]);
-    assert_eq!(
-        script.sent[0].read_by.as_ref().unwrap().to_string(),
-        "1h"
-    );
+    assert_eq!(script.sent[0].read_by.as_ref().unwrap().to_string(), "1h");
     assert!(script.deleted.is_empty());
 }
 

@@ -14,7 +14,11 @@ use crate::{
 use clap::Args;
 use http::{HeaderMap, Method};
 use sealpost_egress::{Guard, Request};
-use sealpost_proto::{BlobId, Origin, Timestamp, limits::{CLOCK_BEHIND_MAX, WEBHOOK_TIMEOUT}, wire::WellKnown};
+use sealpost_proto::{
+    BlobId, Origin, Timestamp,
+    limits::{CLOCK_BEHIND_MAX, WEBHOOK_TIMEOUT},
+    wire::WellKnown,
+};
 use sealpost_service::{Clock as _, DataDir, SystemClock, escape::escape_line, units::shell_quote};
 use sealpost_sqlite::Schema;
 use std::{

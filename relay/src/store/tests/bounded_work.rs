@@ -154,11 +154,13 @@ fn fill(probe: &Probe, count: usize) {
 const ACME_HEX: &str = "01010101010101010101010101010101";
 const BOLT_HEX: &str = "02020202020202020202020202020202";
 
+type RunJob = Box<dyn Fn(&Connection) -> Result<(), StoreError>>;
+
 /// Job that could find many rows. `setup` prepares the store and is not measured.
 struct Job {
     name: String,
     setup: String,
-    run: Box<dyn Fn(&Connection) -> Result<(), StoreError>>,
+    run: RunJob,
 }
 
 impl Job {

@@ -80,7 +80,10 @@ pub(crate) fn config(directory: &Path) -> Config {
 /// Creates an empty data directory.
 pub(crate) fn private_directory() -> TempDir {
     let private = Permissions::from_mode(0o700);
-    tempfile::Builder::new().permissions(private).tempdir().unwrap()
+    tempfile::Builder::new()
+        .permissions(private)
+        .tempdir()
+        .unwrap()
 }
 
 impl Relay {
