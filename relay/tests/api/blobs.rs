@@ -353,7 +353,7 @@ async fn corrupted_part_is_discarded() {
     let mut changed = upload.parts[0].to_vec();
     changed[299_999] ^= 1;
     let mut request = acme.session_request(Method::PUT, &path, upload.parts[0].clone());
-    *request.body_mut() = http_body_util::Full::new(changed.into());
+    *request.body_mut() = Full::new(changed.into());
     assert_eq!(acme.send(request).await.code(), ErrorCode::SignatureInvalid);
     let directory = relay
         .directory
