@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Maximum size of the next batch, in bytes of envelopes before base64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchSize {
-    bytes: u32,
+    bytes: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failed: Option<FailedSize>,
 }
@@ -25,14 +25,14 @@ pub struct BatchSize {
 /// Size of a batch that failed, perhaps because of its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct FailedSize {
-    bytes: u32,
+    bytes: usize,
     at: Timestamp,
     /// Full batches that arrived quickly since then.
     quick_batches: u32,
 }
 
-const BYTES_MIN: u32 = to_u32(DELIVERY_EVENT_BYTES);
-const BYTES_MAX: u32 = to_u32(DELIVERY_BATCH_BYTES_MAX);
+const BYTES_MIN: usize = DELIVERY_EVENT_BYTES;
+const BYTES_MAX: usize = DELIVERY_BATCH_BYTES_MAX;
 
 impl Default for BatchSize {
     fn default() -> Self {
@@ -48,7 +48,7 @@ impl BatchSize {
     #[must_use]
     pub const fn new(bytes: usize) -> Self {
         Self {
-            bytes: clamp(to_u32(bytes)),
+            bytes: clamp(bytes),
             failed: None,
         }
     }
@@ -56,7 +56,7 @@ impl BatchSize {
     /// Returns the maximum bytes of the next batch. A single larger item is sent alone.
     #[must_use]
     pub const fn bytes(&self) -> usize {
-        self.bytes as usize
+        self.bytes
     }
 
     /// Returns whether the size is still [`Self::FIRST`].
@@ -67,7 +67,6 @@ impl BatchSize {
 
     /// Halves the size after a batch of `sent` bytes that did not arrive in time.
     pub const fn halve(&mut self, sent: usize) {
-        let sent = to_u32(sent);
         let tried = if sent < self.bytes { sent } else { self.bytes };
         self.bytes = clamp(tried / 2);
     }
@@ -78,7 +77,7 @@ impl BatchSize {
     pub const fn limit(&mut self, now: Timestamp, sent: usize) {
         self.halve(sent);
         self.failed = Some(FailedSize {
-            bytes: to_u32(sent),
+            bytes: sent,
             at: now,
             quick_batches: 0,
         });
@@ -86,7 +85,6 @@ impl BatchSize {
 
     /// Doubles the size after a batch of `sent` bytes, if the batch was full and took little time.
     pub fn record_success(&mut self, now: Timestamp, sent: usize, elapsed: Duration) {
-        let sent = to_u32(sent);
         if sent <= self.bytes / 2 || elapsed > QUICK_BATCH_TIME {
             return;
         }
@@ -110,25 +108,17 @@ impl BatchSize {
 /// 7/5 of its bytes, at [`LINE_BYTES_PER_SECOND_MIN`].
 #[must_use]
 pub fn transfer_time(bytes: usize) -> Duration {
-    let sent = Duration::from_secs(u64::from(to_u32(bytes)) * 7 / 5);
+    let sent = Duration::from_secs(bytes as u64 * 7 / 5);
     sent / LINE_BYTES_PER_SECOND_MIN
 }
 
-const fn clamp(bytes: u32) -> u32 {
+const fn clamp(bytes: usize) -> usize {
     if bytes < BYTES_MIN {
         BYTES_MIN
     } else if bytes > BYTES_MAX {
         BYTES_MAX
     } else {
         bytes
-    }
-}
-
-const fn to_u32(bytes: usize) -> u32 {
-    if bytes > u32::MAX as usize {
-        u32::MAX
-    } else {
-        bytes as u32
     }
 }
 

@@ -20,7 +20,7 @@ const NON_OWNER_BITS: u32 = 0o077;
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// Error returned by [`DataDir::open`].
@@ -123,7 +123,7 @@ impl DataDir {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
-                _lock: lock,
+                lock,
             }),
             Err(TryLockError::WouldBlock) => Err(DataDirError::AlreadyInUse {
                 path: path.to_owned(),
@@ -174,6 +174,14 @@ impl DataDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(SecretError::Failed { path, source }),
         }
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        // A child process that was forked and has not executed its program yet has a copy of the
+        // descriptor, so closing ours would not release the lock. If this fails, closing does.
+        let _ = self.lock.unlock();
     }
 }
 
@@ -307,6 +315,15 @@ mod tests {
         assert!(matches!(error, DataDirError::AlreadyInUse { .. }));
         assert!(error.to_string().contains("stop that process first"));
         drop(first);
+        DataDir::open(parent.path()).unwrap();
+    }
+
+    #[test]
+    fn copies_of_the_descriptor_keep_no_lock() {
+        let parent = private_directory();
+        let directory = DataDir::open(parent.path()).unwrap();
+        let _copy = directory.lock.try_clone().unwrap();
+        drop(directory);
         DataDir::open(parent.path()).unwrap();
     }
 
