@@ -1,7 +1,8 @@
 //! Operator commands of the binary, against a relay in this process.
 
 use crate::support::{
-    Node, Relay, ReservedAddress, TestWebhook, WebhookBehavior, private_directory, within_deadline,
+    Node, Relay, ReservedAddress, TestWebhook, WebhookBehavior, eventually_some, private_directory,
+    within_deadline,
 };
 use sealpost_proto::{EnvelopeState, wire::SubmitRequest};
 use sealpost_relay::AdminListen;
@@ -431,7 +432,9 @@ async fn commands_send_no_token_to_a_squatted_port() {
     let listen = AdminListen::Tcp(reserved.address);
     let relay = Relay::start_with(|config| config.admin.listen = listen).await;
     let directory = relay.stop().await;
-    let squatter = std::net::TcpListener::bind(reserved.address).unwrap();
+    // A command that another test is starting can hold a copy of the relay's listener for a moment.
+    let squatter =
+        eventually_some(async || std::net::TcpListener::bind(reserved.address).ok()).await;
     squatter.set_nonblocking(true).unwrap();
     for command in ["stats", "stats --page", "accounts list"] {
         let outcome = run_command(directory.path(), command).await;

@@ -27,7 +27,7 @@ const ENVELOPE_BYTES: usize = 8_192;
 /// Largest accepted ratio of the time that a line needs to that of its bytes alone.
 const RATIO_MAX: f64 = 2.0;
 /// The same for a line that cuts connections: each cut is followed by a backoff.
-const CUT_RATIO_MAX: f64 = 20.0;
+const CUT_RATIO_MAX: f64 = 30.0;
 /// Time after which the rest of the messages is not awaited, as a multiple of the accepted time.
 const ABANDONED_AFTER: f64 = 1.5;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);

@@ -9,7 +9,6 @@ use crate::{
 use anyhow::{Context as _, ensure};
 use sealpost_service::create_private_directory;
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::{
         Arc,
