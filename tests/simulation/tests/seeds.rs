@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, panic::resume_unwind, sync::Mutex};
 
 const SEEDS: u64 = 50;
 /// A mutant must be detected within this many seeds.
-const MUTANT_SEEDS: u64 = 60;
+const MUTANT_SEEDS: u64 = 200;
 
 fn seed_from_env() -> Option<u64> {
     std::env::var("SEALPOST_SEED")
