@@ -157,6 +157,8 @@ impl Relay {
         shutdown.trigger();
         action();
         running.ended().await;
+        // A command that another test is starting can hold a copy of the listener for a moment.
+        eventually(|| std::net::TcpListener::bind(config.listen).is_ok()).await;
         Self::open(directory, config, address, clock).await
     }
 
