@@ -7,6 +7,7 @@ use sealpost_demo::{
     environment::{Environment, pair, send},
     node::{DeliveryMode, Node},
     roles::Role,
+    wait::wait_for,
 };
 use sealpost_proto::DeliveryStatus;
 use serde_json::Value;
@@ -44,6 +45,15 @@ async fn delete_accounts(env: &Environment) -> anyhow::Result<usize> {
     Ok(accounts.len())
 }
 
+async fn count_mailboxes(env: &Environment) -> anyhow::Result<u64> {
+    let listed = run_operator(env, &["accounts", "list"]).await?;
+    let accounts = listed["accounts"].as_array().context("no accounts")?;
+    Ok(accounts
+        .iter()
+        .filter_map(|account| account["mailboxes"].as_u64())
+        .sum())
+}
+
 async fn exchange(from: &Node, to: &Node, connection: &str, text: &str) -> anyhow::Result<()> {
     let sent = send(&from.api()?, connection, text, &[]).await?;
     let received = to.api()?.wait_for_message(&sent.uuid).await?;
@@ -63,11 +73,20 @@ async fn nodes_register_again_after_their_accounts_are_deleted() -> anyhow::Resu
     exchange(&acme, &bolt, &pair.inviter.id, "before").await?;
     let (_, invite) = acme.api()?.create_invite(true).await?;
     ensure!(delete_accounts(&env).await? == 2);
+    // Envelopes for a mailbox that is not open yet are refused.
+    wait_for("the nodes open their mailboxes again", async || {
+        Ok((count_mailboxes(&env).await? == 3).then_some(()))
+    })
+    .await?;
     exchange(&acme, &bolt, &pair.inviter.id, "after").await?;
     exchange(&bolt, &acme, &pair.invitee.id, "and back").await?;
     // An invite that was handed out before remains valid.
     let cargo = env.start_node("Cargo", DeliveryMode::Pull).await?;
-    let connection = cargo.api()?.connect(&invite, "").await?;
+    let api = cargo.api()?;
+    let connection = wait_for("the invite has prekeys again", async || {
+        Ok(api.connect(&invite, "").await.ok())
+    })
+    .await?;
     cargo.api()?.wait_for_accepted(&connection.id).await?;
     exchange(&cargo, &acme, &connection.id, "from Cargo").await?;
     stop_all(env, [acme, bolt, cargo]).await
