@@ -301,9 +301,10 @@ mod tests {
         let second = TcpStream::connect(address).await.unwrap();
         let started = Instant::now();
         let send = async |mut stream: TcpStream| {
-            stream.write_all(&request(20_000)).await.unwrap();
+            let request = request(20_000);
+            stream.write_all(&request).await.unwrap();
             let mut received = String::new();
-            while !received.ends_with("20041") {
+            while !received.ends_with(&request.len().to_string()) {
                 received.push_str(&response(&mut stream).await);
             }
         };
