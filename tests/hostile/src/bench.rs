@@ -2,6 +2,7 @@
 
 use crate::{honest::HonestClient, resolver::SilentResolver};
 use anyhow::{Context as _, ensure};
+use rusqlite::{Connection, OpenFlags};
 use sealpost_demo::{
     environment::{Environment, pair},
     node::{DeliveryMode, Node},
@@ -104,14 +105,14 @@ impl Bench {
         })
     }
 
-    /// Returns the paths of the relay's database and its write-ahead log.
-    pub(crate) fn relay_database(&self) -> [PathBuf; 2] {
-        ["relay.db", "relay.db-wal"].map(|name| self.env.relay.directory().join(name))
+    /// Returns the path of the relay's database.
+    pub(crate) fn relay_database(&self) -> PathBuf {
+        self.env.relay.directory().join("relay.db")
     }
 
-    /// Returns the paths of the victim's database and its write-ahead log.
-    pub(crate) fn victim_database(&self) -> [PathBuf; 2] {
-        ["node.db", "node.db-wal"].map(|name| self.victim.home().directory().join(name))
+    /// Returns the path of the victim's database.
+    pub(crate) fn victim_database(&self) -> PathBuf {
+        self.victim.home().directory().join("node.db")
     }
 
     /// Returns the address of the victim's webhook.
@@ -132,10 +133,11 @@ impl Bench {
     }
 }
 
-/// Returns the size of all files that exist.
-pub(crate) fn total_bytes(files: &[PathBuf]) -> u64 {
-    let sizes = files.iter().filter_map(|path| fs::metadata(path).ok());
-    sizes.map(|metadata| metadata.len()).sum()
+/// Returns the bytes of the pages that a database uses, including those in its write-ahead log.
+pub(crate) fn used_bytes(database: &Path) -> anyhow::Result<u64> {
+    let database = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let pragma = |name: &str| database.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
+    Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
 }
 
 /// Returns the peak memory of a process in MiB and resets it.
