@@ -450,6 +450,11 @@ pub const OLD_HEADER_KEYS_MAX: usize = 256;
 pub const TOMBSTONES_MAX: usize = 256;
 /// Interval at which a connection's unused prekey bundle is replaced.
 pub const PREKEYS_ROTATION_INTERVAL: Duration = DAY.saturating_mul(7);
+/// Prekey bundles of one connection or invite whose secrets a node stores; beyond it, the oldest are
+/// deleted. Regular rotation needs eleven.
+pub const PREKEY_BUNDLES_MAX: usize = 16;
+/// Minimum interval at which a node opens its mailboxes again because its relay has lost the account.
+pub const ACCOUNT_REPLACEMENT_INTERVAL_MIN: Duration = Duration::from_secs(600);
 /// Lifetime of a connection's prekey bundle (`not_after`).
 pub const PREKEYS_LIFETIME: Duration = DAY.saturating_mul(37);
 /// Time before its `not_before` from which a bundle is accepted.

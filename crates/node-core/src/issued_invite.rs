@@ -1,6 +1,7 @@
 //! Invite as the node that issued it stores it: the invite and the secrets of the prekey bundles in
 //! its mailbox.
 
+use crate::prekey_bundles::add_bundle;
 use minicbor::{Decoder, Encoder, decode, encode};
 use rand_core::CryptoRng;
 use sealpost_e2ee::{
@@ -61,9 +62,7 @@ impl IssuedInvite {
         let key = SealedPrekeysKey::for_invite(self.invite.secret());
         let sealed =
             seal_prekeys(&key, &self.invite.mailbox().id, Some(card), &bundle, rng).ok()?;
-        self.bundles
-            .retain(|held| held.not_after().plus(limits::ENVELOPE_LIFETIME_MAX) > now);
-        self.bundles.push(secrets);
+        add_bundle(&mut self.bundles, secrets, now);
         Some(sealed)
     }
 
@@ -115,5 +114,42 @@ impl IssuedInvite {
 impl From<decode::Error> for ParseIssuedInviteError {
     fn from(_: decode::Error) -> Self {
         Self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng as _;
+    use sealpost_e2ee::invite::InviteKind;
+    use sealpost_proto::{MailboxId, MailboxRef, Origin};
+
+    #[test]
+    fn number_of_bundles_is_bounded() {
+        let rng = &mut ChaCha20Rng::seed_from_u64(1);
+        let identity = Identity::generate(rng);
+        let mailbox = MailboxRef {
+            relay: Origin::parse("https://relay.example").unwrap(),
+            id: MailboxId::from_bytes([1; 16]),
+        };
+        let kind = InviteKind::ContactAddress;
+        let mut issued = IssuedInvite::new(Invite::generate(
+            kind,
+            mailbox,
+            *identity.fingerprint(),
+            rng,
+        ));
+        let now = Timestamp::from_millis(1_766_000_000_000);
+        let card = identity.sign_card("Acme", now).unwrap();
+        for _ in 0..3 * limits::PREKEY_BUNDLES_MAX {
+            let lifetime = limits::PREKEYS_LIFETIME;
+            issued
+                .generate_bundle(&identity, &card, lifetime, now, rng)
+                .unwrap();
+        }
+        assert_eq!(issued.bundles.len(), limits::PREKEY_BUNDLES_MAX);
+        let epochs = issued.bundles.iter().map(|bundle| bundle.bundle_id().epoch);
+        assert!(epochs.is_sorted(), "the latest remain");
     }
 }

@@ -16,6 +16,7 @@ pub mod filename;
 pub mod issued_invite;
 pub mod model;
 pub mod name;
+mod prekey_bundles;
 pub mod submission;
 pub mod text;
 pub mod transfer;

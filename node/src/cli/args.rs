@@ -126,16 +126,8 @@ pub struct InitArgs {
     /// Address on which the node accepts the relay's calls
     #[arg(long, value_name = "ADDRESS:PORT", requires = "webhook_url")]
     pub webhook_listen: Option<SocketAddr>,
-    /// Registration token from the relay's operator, if the relay requires one
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "SEALPOST_REGISTRATION_TOKEN",
-        hide_env_values = true,
-        allow_hyphen_values = true,
-        value_parser = parse_secret
-    )]
-    pub registration_token: Option<Zeroizing<String>>,
+    #[command(flatten)]
+    pub token: RegistrationToken,
     /// Address of the local API; loopback only
     #[arg(
         long,
@@ -147,9 +139,9 @@ pub struct InitArgs {
 }
 
 #[derive(Args)]
-pub struct ServeArgs {
-    /// Registration token that replaces the one from `init`, if the relay has to register this node
-    /// again
+pub struct RegistrationToken {
+    /// Registration token from the relay's operator, if the relay requires one. With `serve` it
+    /// replaces the one from `init`
     #[arg(
         long,
         value_name = "TOKEN",
@@ -159,6 +151,12 @@ pub struct ServeArgs {
         value_parser = parse_secret
     )]
     pub registration_token: Option<Zeroizing<String>>,
+}
+
+#[derive(Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub token: RegistrationToken,
     #[command(flatten)]
     pub overrides: Overrides,
 }

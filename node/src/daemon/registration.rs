@@ -69,9 +69,15 @@ impl PeriodicTask for RegistrationTask {
         }
         match self.relay.client.register(&self.request).await {
             Ok(registered) => {
-                self.record_account(registered).await?;
+                let is_replaced = self.record_account(registered).await?;
                 self.failures = 0;
-                Ok(NextRun::Idle(None))
+                // A relay could claim to have lost the account again and again, and each time all
+                // mailboxes are opened and all prekeys are replaced.
+                Ok(if is_replaced {
+                    NextRun::Pause(limits::ACCOUNT_REPLACEMENT_INTERVAL_MIN)
+                } else {
+                    NextRun::Idle(None)
+                })
             }
             Err(error) => {
                 self.relay.record_failure(&error).await;
@@ -86,8 +92,8 @@ impl PeriodicTask for RegistrationTask {
 
 impl RegistrationTask {
     /// Stores the account. If it is not the one that was registered last, the relay has lost that
-    /// one with its mailboxes, which are opened again in the same commit.
-    async fn record_account(&mut self, registered: Registered) -> Result<(), Fault> {
+    /// one with its mailboxes, which are opened again in the same commit. Returns whether it has.
+    async fn record_account(&mut self, registered: Registered) -> Result<bool, Fault> {
         let (id, secret) = (registered.account_id, registered.webhook_secret);
         let is_replaced = self.account.is_some_and(|account| account != id);
         if is_replaced {
@@ -105,7 +111,7 @@ impl RegistrationTask {
         self.account = Some(id);
         self.relay.set_registered(secret);
         self.relay.record_response().await;
-        Ok(())
+        Ok(is_replaced)
     }
 }
 
@@ -164,6 +170,32 @@ impl PeriodicTask for WebhookTests {
 mod tests {
     use super::*;
     use crate::daemon::scripted_relay::ScriptedRelay;
+    use sealpost_proto::wire::DeliveryMode;
+
+    #[tokio::test]
+    async fn replaced_accounts_are_registered_rarely() {
+        let relay = ScriptedRelay::start().await;
+        let home_relay = Arc::clone(&relay.node.relay);
+        let mut task = RegistrationTask {
+            database: relay.node.database.clone(),
+            relay: Arc::clone(&home_relay),
+            identity: Arc::clone(&relay.node.identity),
+            request: RegisterRequest {
+                delivery: DeliveryMode::Pull,
+                token: None,
+            },
+            account: None,
+            failures: 0,
+        };
+        home_relay.set_registration(Registration::Pending);
+        assert_eq!(task.run_once().await.unwrap(), NextRun::Idle(None));
+        assert_eq!(task.run_once().await.unwrap(), NextRun::Idle(None));
+        home_relay.set_registration(Registration::Pending);
+        let pause = NextRun::Pause(limits::ACCOUNT_REPLACEMENT_INTERVAL_MIN);
+        assert_eq!(task.run_once().await.unwrap(), pause);
+        assert!(home_relay.is_registered());
+        assert_eq!(relay.script().requests.len(), 2);
+    }
 
     #[tokio::test]
     async fn webhook_is_tested_until_it_is_called() {

@@ -12,8 +12,12 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::StatusCode;
 use sealpost_proto::{
-    B64, DeliveryId, EnvelopeId, MailboxId, Origin, SessionKey, Timestamp,
-    wire::{DeliveredEnvelope, DeliveryBatch, Session, WebhookState, WebhookTest, WebhookTestStep},
+    AccountId, B64, DeliveryId, EnvelopeId, MailboxId, Origin, SessionKey, Timestamp,
+    WebhookSecret,
+    wire::{
+        DeliveredEnvelope, DeliveryBatch, Registered, Session, WebhookState, WebhookTest,
+        WebhookTestStep,
+    },
 };
 use sealpost_service::ManualClock;
 use std::{
@@ -92,6 +96,7 @@ async fn respond(State(script): State<Arc<Mutex<Script>>>, request: Request) -> 
     match request.uri().path() {
         "/v1/deliveries" if script.cuts_pulls => cut_response(),
         "/v1/deliveries" => Json(script.batch()).into_response(),
+        "/v1/accounts" => Json(script.register()).into_response(),
         "/v1/account/webhook-test" => Json(script.test_webhook()).into_response(),
         _ => StatusCode::NO_CONTENT.into_response(),
     }
@@ -117,6 +122,15 @@ fn cut_response() -> Response {
 }
 
 impl Script {
+    /// Registers another account each time.
+    fn register(&self) -> Registered {
+        let number = u8::try_from(self.requests.len()).unwrap();
+        Registered {
+            account_id: AccountId::from_bytes([number; 16]),
+            webhook_secret: WebhookSecret::from_bytes([number; 32]),
+        }
+    }
+
     fn batch(&self) -> DeliveryBatch {
         let envelope = self.envelope_bytes.map(|bytes| DeliveredEnvelope {
             id: DeliveryId(1),

@@ -1,15 +1,14 @@
 //! A relay that has lost accounts, because its operator has deleted them or has restored an old
 //! backup.
 
-use crate::support::{program, stop_all};
+use crate::support::{deliver, program, stop_all};
 use anyhow::{Context as _, ensure};
 use sealpost_demo::{
-    environment::{Environment, pair, send},
-    node::{DeliveryMode, Node},
+    environment::{Environment, pair},
+    node::DeliveryMode,
     roles::Role,
     wait::wait_for,
 };
-use sealpost_proto::DeliveryStatus;
 use serde_json::Value;
 use std::ffi::OsStr;
 
@@ -54,23 +53,13 @@ async fn count_mailboxes(env: &Environment) -> anyhow::Result<u64> {
         .sum())
 }
 
-async fn exchange(from: &Node, to: &Node, connection: &str, text: &str) -> anyhow::Result<()> {
-    let sent = send(&from.api()?, connection, text, &[]).await?;
-    let received = to.api()?.wait_for_message(&sent.uuid).await?;
-    ensure!(received.content == text);
-    from.api()?
-        .wait_for_status(&sent.id, DeliveryStatus::Delivered)
-        .await?;
-    Ok(())
-}
-
 #[tokio::test]
 async fn nodes_register_again_after_their_accounts_are_deleted() -> anyhow::Result<()> {
     let env = Environment::with_relay(program()).await?;
     let acme = env.start_node("Acme", DeliveryMode::Webhook).await?;
     let bolt = env.start_node("Bolt", DeliveryMode::Pull).await?;
     let pair = pair(&acme, &bolt).await?;
-    exchange(&acme, &bolt, &pair.inviter.id, "before").await?;
+    deliver(&acme, &bolt, &pair.inviter.id, "before").await?;
     let (_, invite) = acme.api()?.create_invite(true).await?;
     ensure!(delete_accounts(&env).await? == 2);
     // Envelopes for a mailbox that is not open yet are refused.
@@ -78,8 +67,8 @@ async fn nodes_register_again_after_their_accounts_are_deleted() -> anyhow::Resu
         Ok((count_mailboxes(&env).await? == 3).then_some(()))
     })
     .await?;
-    exchange(&acme, &bolt, &pair.inviter.id, "after").await?;
-    exchange(&bolt, &acme, &pair.invitee.id, "and back").await?;
+    deliver(&acme, &bolt, &pair.inviter.id, "after").await?;
+    deliver(&bolt, &acme, &pair.invitee.id, "and back").await?;
     // An invite that was handed out before remains valid.
     let cargo = env.start_node("Cargo", DeliveryMode::Pull).await?;
     let api = cargo.api()?;
@@ -88,6 +77,6 @@ async fn nodes_register_again_after_their_accounts_are_deleted() -> anyhow::Resu
     })
     .await?;
     cargo.api()?.wait_for_accepted(&connection.id).await?;
-    exchange(&cargo, &acme, &connection.id, "from Cargo").await?;
+    deliver(&cargo, &acme, &connection.id, "from Cargo").await?;
     stop_all(env, [acme, bolt, cargo]).await
 }

@@ -5,7 +5,13 @@ pub(crate) mod proxy;
 pub(crate) mod shell;
 pub(crate) mod tampering_proxy;
 
-use sealpost_demo::{environment::Environment, node::Node, process::Program};
+use anyhow::ensure;
+use sealpost_demo::{
+    environment::{Environment, send},
+    node::Node,
+    process::Program,
+};
+use sealpost_proto::DeliveryStatus;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Returns the program of this package, which runs every role.
@@ -22,6 +28,22 @@ pub(crate) async fn stop_all(
         node.stop().await?;
     }
     env.finish().await
+}
+
+/// Sends a message and waits until the recipient has it and the sender knows.
+pub(crate) async fn deliver(
+    from: &Node,
+    to: &Node,
+    connection: &str,
+    text: &str,
+) -> anyhow::Result<()> {
+    let sent = send(&from.api()?, connection, text, &[]).await?;
+    let received = to.api()?.wait_for_message(&sent.uuid).await?;
+    ensure!(received.content == text);
+    from.api()?
+        .wait_for_status(&sent.id, DeliveryStatus::Delivered)
+        .await?;
+    Ok(())
 }
 
 /// Returns the seed from `SEALPOST_SEED`, or one from the clock.

@@ -1,6 +1,6 @@
 //! Nodes with a webhook: a proxy that refuses calls for a while, and a clock that is set back.
 
-use crate::support::{program, stop_all};
+use crate::support::{deliver, program, stop_all};
 use anyhow::ensure;
 use axum::{
     Router,
@@ -14,13 +14,13 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use sealpost_demo::{
-    environment::{Environment, Pair, pair, send},
+    environment::{Environment, pair},
     node::{DeliveryMode, Node},
     ports::reserve_port,
     wait::wait_for,
 };
 use sealpost_proto::{
-    DeliveryStatus, Timestamp,
+    Timestamp,
     limits::WEBHOOK_NODE_PULL_INTERVAL,
     wire::{RegistrationPolicy, WebhookState},
 };
@@ -121,25 +121,15 @@ async fn wait_for_webhook(node: &Node, state: WebhookState) -> anyhow::Result<()
     .await
 }
 
-async fn exchange(from: &Node, to: &Node, pair: &Pair, text: &str) -> anyhow::Result<()> {
-    let sent = send(&from.api()?, &pair.inviter.id, text, &[]).await?;
-    let received = to.api()?.wait_for_message(&sent.uuid).await?;
-    ensure!(received.content == text);
-    from.api()?
-        .wait_for_status(&sent.id, DeliveryStatus::Delivered)
-        .await?;
-    Ok(())
-}
-
 #[tokio::test]
 async fn webhook_that_was_turned_off_is_called_again() -> anyhow::Result<()> {
     let env = Environment::with_relay(program()).await?;
     let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
     let (bolt, proxy) = start_behind_proxy(&env).await?;
     let pair = pair(&acme, &bolt).await?;
-    exchange(&acme, &bolt, &pair, "by webhook").await?;
+    deliver(&acme, &bolt, &pair.inviter.id, "by webhook").await?;
     proxy.set_refusal(Some(StatusCode::GONE));
-    exchange(&acme, &bolt, &pair, "by pull").await?;
+    deliver(&acme, &bolt, &pair.inviter.id, "by pull").await?;
     wait_for_webhook(&bolt, WebhookState::Off).await?;
     let api = bolt.api()?;
     wait_for("the node states why the webhook is off", async || {
@@ -152,7 +142,7 @@ async fn webhook_that_was_turned_off_is_called_again() -> anyhow::Result<()> {
     ensure!(printed.contains("no longer calls"), "{printed}");
     proxy.set_refusal(None);
     wait_for_webhook(&bolt, WebhookState::Active).await?;
-    exchange(&acme, &bolt, &pair, "by webhook again").await?;
+    deliver(&acme, &bolt, &pair.inviter.id, "by webhook again").await?;
     stop_all(env, [acme, bolt]).await
 }
 
@@ -182,11 +172,11 @@ async fn clock_that_falls_behind_is_corrected_at_once() -> anyhow::Result<()> {
     let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
     let (bolt, proxy) = start_behind_proxy(&env).await?;
     let pair = pair(&acme, &bolt).await?;
-    exchange(&acme, &bolt, &pair, "in time").await?;
+    deliver(&acme, &bolt, &pair.inviter.id, "in time").await?;
     // Bolt sends nothing meanwhile, so only the calls can tell it.
     clock.0.store(600_000, Ordering::Relaxed);
     let started = Instant::now();
-    exchange(&acme, &bolt, &pair, "ten minutes later").await?;
+    deliver(&acme, &bolt, &pair.inviter.id, "ten minutes later").await?;
     ensure!(started.elapsed() < WEBHOOK_NODE_PULL_INTERVAL / 2);
     let offset = bolt.api()?.fetch_node().await?.relay.clock_offset_ms;
     ensure!(

@@ -27,6 +27,7 @@ pub use pairing::{
 pub use receive::{Event, Incoming, MessageMetadata, OpenedEnvelope, RejectedEnvelope};
 pub use send::{Outgoing, SealRefusal, SealedEnvelope};
 
+use crate::prekey_bundles::add_bundle;
 use rand_core::CryptoRng;
 use sealpost_e2ee::{
     ConnId, EnvelopeDirection, ExpPairing, Identity, Incarnation, InviteSecret, OuterKey,
@@ -209,9 +210,7 @@ impl Connection {
         let (secrets, bundle) = PrekeySecrets::generate(identity, &parameters, rng);
         let key = SealedPrekeysKey::for_mailbox(&self.exp_pairing, self.role.inbound());
         let sealed_bundle = seal_prekeys(&key, &mailbox.id, None, &bundle, rng).ok()?;
-        self.bundles
-            .retain(|bundle| bundle.not_after().plus(limits::ENVELOPE_LIFETIME_MAX) > now);
-        self.bundles.push(secrets);
+        add_bundle(&mut self.bundles, secrets, now);
         self.latest_bundle = BundleId {
             epoch: parameters.epoch,
             spk_id: parameters.spk_id,

@@ -14,7 +14,7 @@ pub async fn run(args: InitArgs, data: PathBuf, console: &mut Console) -> Result
         relay: args.relay,
         webhook_url: args.webhook_url,
         webhook_listen: args.webhook_listen,
-        registration_token: args.registration_token,
+        registration_token: args.token.registration_token,
         listen: args.listen,
     };
     let created = daemon::init(new).await.map_err(CliError::Daemon)?;

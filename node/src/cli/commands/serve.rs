@@ -10,7 +10,7 @@ use std::path::Path;
 /// Runs the daemon until Ctrl-C.
 pub async fn run(args: &ServeArgs, data: &Path) -> Result<(), CliError> {
     let config = config::load(&args.overrides, data)?.config;
-    let token = args.registration_token.clone();
+    let token = args.token.registration_token.clone();
     Box::pin(daemon::serve(data, config, token, api::ROUTERS))
         .await
         .map_err(CliError::Daemon)
