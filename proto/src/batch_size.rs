@@ -1,4 +1,4 @@
-//! Size of delivery batches that adapts to the line and to the limits of proxies on the way.
+//! Size of delivery batches that adapts to the link and to the limits of proxies on the way.
 //!
 //! The relay applies it to the webhook calls of a lane, the node to its pulls. A batch that did not
 //! arrive in time halves the size, a batch that failed for another reason also limits the size for a
@@ -7,7 +7,7 @@
 use crate::{
     limits::{
         BATCH_BYTES_FIRST, DELIVERY_BATCH_BYTES_MAX, DELIVERY_EVENT_BYTES, FAILED_SIZE_RETENTION,
-        LINE_BYTES_PER_SECOND_MIN, QUICK_BATCH_TIME, QUICK_BATCHES_BEFORE_RETRY,
+        LINK_BYTES_PER_SECOND_MIN, QUICK_BATCH_TIME, QUICK_BATCHES_BEFORE_RETRY,
     },
     time::Timestamp,
 };
@@ -104,12 +104,12 @@ impl BatchSize {
     }
 }
 
-/// Returns how long a batch takes on the slowest supported line: in base64 with its JSON, which is
-/// 7/5 of its bytes, at [`LINE_BYTES_PER_SECOND_MIN`].
+/// Returns how long a batch takes on the slowest supported link: in base64 with its JSON, which is
+/// 7/5 of its bytes, at [`LINK_BYTES_PER_SECOND_MIN`].
 #[must_use]
 pub fn transfer_time(bytes: usize) -> Duration {
     let sent = Duration::from_secs(bytes as u64 * 7 / 5);
-    sent / LINE_BYTES_PER_SECOND_MIN
+    sent / LINK_BYTES_PER_SECOND_MIN
 }
 
 const fn clamp(bytes: usize) -> usize {

@@ -187,7 +187,7 @@ pub const SUBMISSION_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const RELAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of one request to a relay, except long polls and parts.
 pub const RELAY_CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Timeout for transferring one part of a blob: two megabytes over a line of 64 kbit/s.
+/// Timeout for transferring one part of a blob: two megabytes over a link of 64 kbit/s.
 pub const PART_TIMEOUT: Duration = Duration::from_secs(300);
 /// Minimum average rate, in bytes per second, at which a part must arrive after [`BODY_GRACE`].
 pub const PART_BYTES_PER_SECOND_MIN: u32 = 7 * 1024;
@@ -209,9 +209,9 @@ pub const DELIVERY_BATCH_BYTES_MAX: usize = 1024 * 1024;
 pub const DELIVERY_BATCH_ITEMS_MAX: usize = 256;
 /// Bytes that an event counts towards the size of a batch.
 pub const DELIVERY_EVENT_BYTES: usize = 512;
-/// Rate of the slowest supported line, in bytes per second. A call or pull of a single envelope has
+/// Rate of the slowest supported link, in bytes per second. A call or pull of a single envelope has
 /// the time that the envelope needs at this rate.
-pub const LINE_BYTES_PER_SECOND_MIN: u32 = 5_000;
+pub const LINK_BYTES_PER_SECOND_MIN: u32 = 5_000;
 /// Time within which a full batch must arrive so that the next one may be twice as large.
 pub const QUICK_BATCH_TIME: Duration = Duration::from_millis(3_750);
 /// Full batches that must arrive quickly before a size that failed is tried again.
@@ -240,7 +240,7 @@ pub const ENVELOPE_FAILURES_MAX: u32 = 3;
 pub const ENVELOPE_DEFERRALS_MAX: u32 = 10;
 /// Interval between attempts for an envelope that is set aside.
 pub const SET_ASIDE_RETRY_INTERVAL: Duration = HOUR;
-/// Timeout of a webhook call, unless it delivers a single envelope over a slow line.
+/// Timeout of a webhook call, unless it delivers a single envelope over a slow link.
 pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
 /// Timeout of a webhook call that starts while more than half of the call slots are in use.
 pub const WEBHOOK_TIMEOUT_UNDER_LOAD: Duration = Duration::from_secs(3);
@@ -275,7 +275,7 @@ pub const LEASE_DURATION: Duration = Duration::from_secs(120);
 /// Shortest lease that a pull can request; a shorter one is raised to it.
 pub const PULL_LEASE_MIN: Duration = Duration::from_secs(10);
 /// Longest lease that a pull can request; a longer one is lowered to it. It suffices for the
-/// largest batch at [`LINE_BYTES_PER_SECOND_MIN`].
+/// largest batch at [`LINK_BYTES_PER_SECOND_MIN`].
 pub const LEASE_DURATION_MAX: Duration = Duration::from_secs(360);
 /// Longest interval between the pulls of a node with a webhook. They tell it whether the relay
 /// calls the webhook.
@@ -314,7 +314,7 @@ pub const DELIVERY_MEMORY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Bytes of envelopes that a relay holds in memory for calls of webhooks whose last call failed.
 pub const FAILING_MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes of single envelopes that a relay holds in memory for long calls, which have the time that
-/// the envelope needs at [`LINE_BYTES_PER_SECOND_MIN`].
+/// the envelope needs at [`LINK_BYTES_PER_SECOND_MIN`].
 pub const LONG_CALLS_MEMORY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that a long call reserves at least, so that long calls use at most half of
 /// [`FAILING_CALLS_MAX`].

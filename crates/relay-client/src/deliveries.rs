@@ -24,7 +24,7 @@ pub struct PulledBatch {
 impl RelayClient {
     /// `GET /v1/deliveries`: waits up to `wait`, in whole seconds and up to
     /// [`PULL_WAIT_MAX`], for items of up to `bytes_max` bytes. The response has as long as the
-    /// slowest supported line needs for it, and the lease as long as the caller then needs to store
+    /// slowest supported link needs for it, and the lease as long as the caller then needs to store
     /// and acknowledge it.
     ///
     /// # Errors

@@ -7,7 +7,7 @@
 //! first failed call ends, and occupies a slot until that call times out. Calls that start while
 //! more than half of the slots are in use therefore get a short timeout.
 //!
-//! A single envelope can need more than the usual timeout on a slow line. Such a *long* call has the
+//! A single envelope can need more than the usual timeout on a slow link. Such a *long* call has the
 //! time that it needs, in a call slot of failing endpoints ([`long_call_timeout`]), so that it takes
 //! nothing from healthy ones.
 //!
@@ -72,7 +72,7 @@ pub const fn call_limits(free_bytes: usize) -> CallLimits {
 }
 
 /// Returns the timeout of a call with a single item that needs more than the usual timeout on the
-/// slowest supported line, and `None` for any other call.
+/// slowest supported link, and `None` for any other call.
 #[must_use]
 pub fn long_call_timeout(items: usize, bytes: usize, usual: Duration) -> Option<Duration> {
     let transfer_time = transfer_time(bytes);

@@ -31,7 +31,7 @@ pub enum Class {
     /// The endpoint cannot be reached or limits the rate of calls. This and the next two classes
     /// indicate an outage, not a problem with the content.
     Unreachable,
-    /// No response in time, perhaps because the call was too large for the line.
+    /// No response in time, perhaps because the call was too large for the link.
     TimedOut,
     /// A proxy in front of the endpoint reports an outage, perhaps because the call was too large.
     Unavailable,

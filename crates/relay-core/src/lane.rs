@@ -82,10 +82,10 @@
 //!
 //! # Size of batches
 //!
-//! [`Lane::batch_size`] limits the batches and probes of the webhook. It adapts to the line and to
+//! [`Lane::batch_size`] limits the batches and probes of the webhook. It adapts to the link and to
 //! the limits of proxies, and is stored with the lane. *Limited* means halved and not increased to
 //! the size that failed for a while ([`BatchSize::limit`]). A timeout counts only for a call that
-//! the slowest supported line could not have carried in time: other timeouts have other causes.
+//! the slowest supported link could not have carried in time: other timeouts have other causes.
 //!
 //! | end of a full call | batch | probe | one item |
 //! |---|---|---|---|
@@ -100,9 +100,9 @@
 //! | refused | limited | same | same |
 //! | retry after | same | same | same |
 //!
-//! A line can be too slow for a single item. The lane is then *slow* ([`Lane::is_slow`]), and its
+//! A link can be too slow for a single item. The lane is then *slow* ([`Lane::is_slow`]), and its
 //! calls use the call slots of failing endpoints, in which a single item has the time that it
-//! needs, until an item arrives clearly faster than over the slowest supported line.
+//! needs, until an item arrives clearly faster than over the slowest supported link.
 
 mod finished_call;
 
@@ -140,7 +140,7 @@ pub struct Lane {
     /// Maximum size of the next batch of the webhook.
     #[serde(default, skip_serializing_if = "BatchSize::is_first")]
     pub batch_size: BatchSize,
-    /// Whether a call with one item timed out that needed more time on a slow line. Calls then use
+    /// Whether a call with one item timed out that needed more time on a slow link. Calls then use
     /// the call slots of failing endpoints.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_slow: bool,
@@ -670,7 +670,7 @@ fn idle_state(now: Timestamp, retry_after: Option<Duration>) -> State {
 }
 
 #[cfg(test)]
-mod lines;
+mod links;
 #[cfg(test)]
 mod table;
 #[cfg(test)]

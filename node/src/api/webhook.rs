@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode, request::Parts};
 use sealpost_proto::{
     ErrorCode, Problem, WebhookSecret,
     limits::{
-        BUSY_RETRY, LINE_BYTES_PER_SECOND_MIN, UNPROVEN_WEBHOOK_MEMORY_BYTES_MAX,
+        BUSY_RETRY, LINK_BYTES_PER_SECOND_MIN, UNPROVEN_WEBHOOK_MEMORY_BYTES_MAX,
         UNPROVEN_WEBHOOK_MEMORY_PER_ADDRESS_BYTES_MAX, WEBHOOK_CALL_BYTES_MAX,
         WEBHOOK_CALL_MEMORY_BYTES_MIN, WEBHOOK_MEMORY_BYTES_MAX,
     },
@@ -110,7 +110,7 @@ async fn respond(receiver: &Receiver, request: Request<Body>) -> Result<Response
     let permit = memory.reserve(is_proven, &parts, bytes_max).await?;
     let mut reader = BodyReader::new(&parts.headers, body, WEBHOOK_CALL_BYTES_MAX)?;
     if is_proven {
-        reader = reader.with_bytes_per_second_min(LINE_BYTES_PER_SECOND_MIN);
+        reader = reader.with_bytes_per_second_min(LINK_BYTES_PER_SECOND_MIN);
     }
     let body = reader.with_permit(permit.clone()).read_to_end().await?;
     verify(relay, secrets, &parts.headers, &body)?;

@@ -127,7 +127,7 @@ pub(super) async fn pull(ingest: Ingest, has_webhook: bool, worker: Worker) {
 struct Pull {
     ingest: Ingest,
     has_webhook: bool,
-    /// Size of the next pull, which adapts to the line.
+    /// Size of the next pull, which adapts to the link.
     size: BatchSize,
     /// Failed requests in a row.
     failures: u32,
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pulls_adapt_to_the_line() {
+    async fn pulls_adapt_to_the_link() {
         let relay = ScriptedRelay::start().await;
         let mut pull = pull_task(&relay, false);
         relay.script().cuts_pulls = true;

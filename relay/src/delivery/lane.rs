@@ -226,7 +226,7 @@ impl LaneRun {
         Some((self.reserve_memory(leased).await?, timeout))
     }
 
-    /// Reserves memory for a single envelope that needs more than the usual timeout on a slow line,
+    /// Reserves memory for a single envelope that needs more than the usual timeout on a slow link,
     /// unless other such calls use all of it.
     fn try_reserve_long_call(&self, leased: &LeasedBatch) -> Option<(MemoryPermit, Duration)> {
         let items = leased.envelopes.len() + leased.events.len();

@@ -1,10 +1,10 @@
 //! Attacks on the release binaries of relay and node, each beside an honest client whose operations
-//! must all succeed in time, and delivery over slow lines through a proxy that shapes traffic.
+//! must all succeed in time, and delivery over slow links through a proxy that shapes traffic.
 //! `./tests/run hostile` builds and runs it.
 //!
 //! The relay and the nodes are processes of their own. The attackers and the honest client run in
 //! this process; the attackers' threads have a low priority, because real attackers would not use
-//! the processor of the relay. Start reading at `attacks`, then `honest` and `lines`.
+//! the processor of the relay. Start reading at `attacks`, then `honest` and `links`.
 
 mod account;
 mod attacks;
@@ -12,7 +12,7 @@ mod bench;
 mod endpoint;
 mod honest;
 mod hostile_peer;
-mod lines;
+mod links;
 mod measurement;
 mod proxy;
 mod report;
@@ -52,10 +52,10 @@ struct Cli {
     /// Play only this attack (can be repeated)
     #[arg(long, value_name = "ATTACK")]
     only: Vec<Attack>,
-    /// Play the lines and no attack
+    /// Play the links and no attack
     #[arg(long, conflicts_with = "only")]
-    lines: bool,
-    /// Messages that each line delivers
+    links: bool,
+    /// Messages that each link delivers
     #[arg(long, value_name = "COUNT", default_value_t = 60)]
     messages: usize,
     /// Directory with `sealpost` and `sealpost-relay` [default: the directory of this program]
@@ -98,19 +98,19 @@ async fn run(cli: &Cli, attackers: &Runtime) -> anyhow::Result<Report> {
     };
     let directory = bench::installed_programs(&programs)?;
     let mut report = Report::default();
-    if cli.lines {
-        play_lines(cli, &programs, &mut report).await?;
+    if cli.links {
+        play_links(cli, &programs, &mut report).await?;
         return Ok(report);
     }
     let bench = Bench::start(&programs, directory.path()).await?;
     let mut queued = None;
     if cli.only.is_empty() {
-        // The lines need time but little work, so the long queue is filled meanwhile.
-        let (lines, filled) = tokio::join!(
-            play_lines(cli, &programs, &mut report),
+        // The links need time but little work, so the long queue is filled meanwhile.
+        let (links, filled) = tokio::join!(
+            play_links(cli, &programs, &mut report),
             QueuedAccount::new(&bench.relay)
         );
-        lines?;
+        links?;
         queued = Some(filled?);
     } else if cli.only.contains(&Attack::AccountDeletion) {
         queued = Some(QueuedAccount::new(&bench.relay).await?);
@@ -128,10 +128,10 @@ async fn run(cli: &Cli, attackers: &Runtime) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-async fn play_lines(cli: &Cli, programs: &Path, report: &mut Report) -> anyhow::Result<()> {
-    for line in lines::play(&Program::installed(programs), cli.messages).await? {
-        report_progress(&line.summary());
-        report.add_line(line);
+async fn play_links(cli: &Cli, programs: &Path, report: &mut Report) -> anyhow::Result<()> {
+    for link in links::play(&Program::installed(programs), cli.messages).await? {
+        report_progress(&link.summary());
+        report.add_link(link);
     }
     Ok(())
 }

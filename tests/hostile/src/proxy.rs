@@ -1,4 +1,4 @@
-//! A line between nodes and their relay, as a TCP proxy: its rate is shared by all connections in
+//! A link between nodes and their relay, as a TCP proxy: its rate is shared by all connections in
 //! one direction, it can refuse large request bodies as a reverse proxy does, and it can cut
 //! connections.
 
@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// Buffer of each connection in the kernel: a line has little memory.
+/// Buffer of each connection in the kernel: a link has little memory.
 const SOCKET_BUFFER_BYTES: u32 = 32 * 1024;
 /// Pieces that pass in a second at least, so that connections alternate.
 const PIECES_PER_SECOND: u64 = 50;
@@ -29,9 +29,9 @@ const LINGER_TIME: Duration = Duration::from_secs(5);
 const REFUSAL: &[u8] = b"HTTP/1.1 413 Content Too Large\r\ncontent-type: text/html\r\n\
     content-length: 0\r\nconnection: close\r\n\r\n";
 
-/// Properties of a line.
+/// Properties of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LineShape {
+pub(crate) struct LinkShape {
     /// Rate of each direction.
     pub(crate) bytes_per_second: u64,
     /// Largest body of a request; a larger one is refused with 413.
@@ -40,7 +40,7 @@ pub(crate) struct LineShape {
     pub(crate) cut_after_bytes: Option<u64>,
 }
 
-/// Direction of data on the line, as the client of a connection sees it.
+/// Direction of data on the link, as the client of a connection sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Opener {
     /// The node opens the connections: responses arrive at the node.
@@ -49,36 +49,36 @@ pub(crate) enum Opener {
     Relay,
 }
 
-/// Line with its proxies, which stop when this is dropped. Until it has a shape, it forwards
+/// Link with its proxies, which stop when this is dropped. Until it has a shape, it forwards
 /// everything at once.
-pub(crate) struct Line {
-    state: Arc<LineState>,
+pub(crate) struct Link {
+    state: Arc<LinkState>,
     proxies: Vec<AbortHandle>,
 }
 
-struct LineState {
-    shape: Mutex<Option<LineShape>>,
+struct LinkState {
+    shape: Mutex<Option<LinkShape>>,
     to_node: Direction,
     to_relay: Direction,
 }
 
-/// When the line is free again in one direction.
+/// When the link is free again in one direction.
 struct Direction(Mutex<Instant>);
 
 /// Why a connection ended.
 #[derive(Debug, PartialEq, Eq)]
 enum ConnectionEnd {
-    /// One side closed it, or the line cut it.
+    /// One side closed it, or the link cut it.
     Closed,
     /// A body was too large.
     BodyTooLarge,
 }
 
-impl Line {
-    /// Creates a line without a shape.
+impl Link {
+    /// Creates a link without a shape.
     pub(crate) fn new() -> Self {
         Self {
-            state: Arc::new(LineState {
+            state: Arc::new(LinkState {
                 shape: Mutex::new(None),
                 to_node: Direction::new(),
                 to_relay: Direction::new(),
@@ -88,7 +88,7 @@ impl Line {
     }
 
     /// Sets the shape from now on.
-    pub(crate) fn set_shape(&self, shape: LineShape) {
+    pub(crate) fn set_shape(&self, shape: LinkShape) {
         *lock(&self.state.shape) = Some(shape);
     }
 
@@ -117,13 +117,13 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for Link {
     fn drop(&mut self) {
         self.proxies.iter().for_each(AbortHandle::abort);
     }
 }
 
-impl LineState {
+impl LinkState {
     async fn forward(
         &self,
         mut client: TcpStream,
@@ -180,7 +180,7 @@ impl LineState {
         }
     }
 
-    /// Reads one piece, which is small on a slow line.
+    /// Reads one piece, which is small on a slow link.
     async fn read_piece(
         &self,
         from: &mut (impl AsyncRead + Unpin),
@@ -206,7 +206,7 @@ impl LineState {
         drained.await.context("the client continues to send")
     }
 
-    fn shape(&self) -> Option<LineShape> {
+    fn shape(&self) -> Option<LinkShape> {
         *lock(&self.shape)
     }
 }
@@ -216,8 +216,8 @@ impl Direction {
         Self(Mutex::new(Instant::now()))
     }
 
-    /// Waits until the bytes have passed the line.
-    async fn pass(&self, bytes: usize, shape: Option<LineShape>) {
+    /// Waits until the bytes have passed the link.
+    async fn pass(&self, bytes: usize, shape: Option<LinkShape>) {
         let Some(shape) = shape else {
             return;
         };
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
     use tokio::net::TcpListener;
 
-    const SHAPE: LineShape = LineShape {
+    const SHAPE: LinkShape = LinkShape {
         bytes_per_second: 100_000,
         body_bytes_max: None,
         cut_after_bytes: None,
@@ -269,13 +269,13 @@ mod tests {
         address
     }
 
-    async fn connect(shape: LineShape) -> (Line, TcpStream) {
-        let mut line = Line::new();
-        line.set_shape(shape);
-        let address = line
+    async fn connect(shape: LinkShape) -> (Link, TcpStream) {
+        let mut link = Link::new();
+        link.set_shape(shape);
+        let address = link
             .start_proxy(start_server().await, Opener::Node)
             .unwrap();
-        (line, TcpStream::connect(address).await.unwrap())
+        (link, TcpStream::connect(address).await.unwrap())
     }
 
     fn request(body: usize) -> Vec<u8> {
@@ -293,9 +293,9 @@ mod tests {
 
     #[tokio::test]
     async fn connections_share_the_rate() {
-        let (line, first) = connect(SHAPE).await;
-        let mut line = line;
-        let address = line
+        let (link, first) = connect(SHAPE).await;
+        let mut link = link;
+        let address = link
             .start_proxy(start_server().await, Opener::Node)
             .unwrap();
         let second = TcpStream::connect(address).await.unwrap();
@@ -315,11 +315,11 @@ mod tests {
 
     #[tokio::test]
     async fn large_bodies_are_refused() {
-        let shape = LineShape {
+        let shape = LinkShape {
             body_bytes_max: Some(100),
             ..SHAPE
         };
-        let (_line, mut stream) = connect(shape).await;
+        let (_link, mut stream) = connect(shape).await;
         stream.write_all(&request(100)).await.unwrap();
         assert!(!response(&mut stream).await.is_empty());
         stream.write_all(&request(101)).await.unwrap();
@@ -330,11 +330,11 @@ mod tests {
 
     #[tokio::test]
     async fn connections_are_cut() {
-        let shape = LineShape {
+        let shape = LinkShape {
             cut_after_bytes: Some(1_000),
             ..SHAPE
         };
-        let (_line, mut stream) = connect(shape).await;
+        let (_link, mut stream) = connect(shape).await;
         stream.write_all(&request(2_000)).await.unwrap();
         let mut buffer = [0; 10];
         assert!(matches!(stream.read(&mut buffer).await, Ok(0) | Err(_)));

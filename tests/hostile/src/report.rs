@@ -1,9 +1,9 @@
-//! Results of the attacks and the lines, and the bounds that they must keep.
+//! Results of the attacks and the links, and the bounds that they must keep.
 
 use crate::{
     attacks::{Attack, Finding},
     bench::PeakMemory,
-    lines::LineResult,
+    links::LinkResult,
     measurement::{LATENCY_MAX, Measurement},
 };
 use clap::ValueEnum as _;
@@ -18,8 +18,8 @@ const MEMORY_MAX_MIB: f64 = 96.0;
 pub(crate) struct Report {
     /// One result for each attack.
     pub(crate) attacks: Vec<AttackResult>,
-    /// One result for each line.
-    pub(crate) lines: Vec<LineResult>,
+    /// One result for each link.
+    pub(crate) links: Vec<LinkResult>,
     /// Largest peak memory of the relay over all attacks, in MiB.
     pub(crate) relay_mib: Figure,
     /// The same for the nodes.
@@ -77,7 +77,7 @@ impl AttackResult {
         }
     }
 
-    /// Returns a line for people.
+    /// Returns a one-line summary.
     pub(crate) fn summary(&self) -> String {
         let format = |named: &Option<(String, Figure)>| match named {
             Some((operation, Figure(value))) => format!("{value:.1} ({operation})"),
@@ -141,10 +141,10 @@ impl Report {
         self.attacks.push(result);
     }
 
-    /// Adds the result of a line.
-    pub(crate) fn add_line(&mut self, result: LineResult) {
+    /// Adds the result of a link.
+    pub(crate) fn add_link(&mut self, result: LinkResult) {
         self.exceeded.extend(result.exceeded());
-        self.lines.push(result);
+        self.links.push(result);
     }
 }
 

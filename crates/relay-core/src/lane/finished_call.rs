@@ -14,8 +14,8 @@ use sealpost_proto::{
 use std::time::Duration;
 
 /// A slow lane is no longer slow when an item arrives this many times faster than over the slowest
-/// supported line.
-const FAST_LINE_FACTOR: u32 = 4;
+/// supported link.
+const FAST_LINK_FACTOR: u32 = 4;
 
 /// Finished call of the webhook.
 pub(super) struct FinishedCall {
@@ -61,7 +61,7 @@ impl FinishedCall {
         lane.clear_failures();
         lane.batch_size
             .record_success(self.now, self.bytes, self.elapsed);
-        lane.is_slow &= self.elapsed > transfer_time(self.bytes) / FAST_LINE_FACTOR;
+        lane.is_slow &= self.elapsed > transfer_time(self.bytes) / FAST_LINK_FACTOR;
         lane.state = idle_state(self.now, retry_after);
         match retry_after {
             Some(wait) if self.selection == Selection::SetAside => {
@@ -100,7 +100,7 @@ impl FinishedCall {
         retry
     }
 
-    /// A call that the slowest supported line could have carried in time was not too large.
+    /// A call that the slowest supported link could have carried in time was not too large.
     fn adapt_to_timeout(&self, lane: &mut Lane) {
         if transfer_time(self.bytes) <= self.elapsed {
             return;

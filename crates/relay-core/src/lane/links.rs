@@ -1,9 +1,9 @@
-//! Simulated lines: the time that a lane takes to deliver a backlog over a slow or limited line.
+//! Simulated links: the time that a lane takes to deliver a backlog over a slow or limited link.
 
 use super::*;
 use crate::budget::long_call_timeout;
 use sealpost_proto::limits::{
-    BACKOFF_FIRST, ENVELOPE_BYTES_MAX, LINE_BYTES_PER_SECOND_MIN, WEBHOOK_TIMEOUT,
+    BACKOFF_FIRST, ENVELOPE_BYTES_MAX, LINK_BYTES_PER_SECOND_MIN, WEBHOOK_TIMEOUT,
 };
 use std::collections::VecDeque;
 
@@ -12,9 +12,9 @@ const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
 const ENVELOPE: usize = 8_192;
 const LATENCY: Duration = Duration::from_millis(3);
 
-/// Line between the relay and an endpoint that stores everything.
+/// Link between the relay and an endpoint that stores everything.
 #[derive(Debug, Clone, Copy)]
-struct Line {
+struct Link {
     bytes_per_second: usize,
     /// Largest body that a proxy on the way accepts, and the class of the others.
     body_max: Option<(usize, Class)>,
@@ -24,13 +24,13 @@ struct Line {
 #[derive(Debug, Default)]
 struct Delivered {
     elapsed: Duration,
-    /// Time that the bodies of the delivered envelopes take on the line.
+    /// Time that the bodies of the delivered envelopes take on the link.
     needed: Duration,
     set_aside: usize,
     calls: usize,
 }
 
-impl Line {
+impl Link {
     const fn new(bytes_per_second: usize) -> Self {
         Self {
             bytes_per_second,
@@ -61,7 +61,7 @@ impl Line {
 }
 
 /// Delivers envelopes of these sizes, each to a mailbox of its own.
-fn deliver(lane: &mut Lane, line: Line, envelopes: Vec<usize>) -> Delivered {
+fn deliver(lane: &mut Lane, link: Link, envelopes: Vec<usize>) -> Delivered {
     let mut queue: VecDeque<_> = envelopes.into_iter().enumerate().collect();
     let (mut now, mut delivered) = (NOW, Delivered::default());
     while let Some((head, _)) = queue.front() {
@@ -81,7 +81,7 @@ fn deliver(lane: &mut Lane, line: Line, envelopes: Vec<usize>) -> Delivered {
         let bytes = queue.range(start..start + items).map(|item| item.1).sum();
         let long = long_call_timeout(items, bytes, WEBHOOK_TIMEOUT).filter(|_| has_long_timeout);
         let timeout = long.unwrap_or(WEBHOOK_TIMEOUT);
-        let (class, elapsed) = line.call(bytes, timeout);
+        let (class, elapsed) = link.call(bytes, timeout);
         now = now.plus(elapsed);
         delivered.calls += 1;
         assert!(delivered.calls < 5_000, "{lane:?} {delivered:?}");
@@ -100,7 +100,7 @@ fn deliver(lane: &mut Lane, line: Line, envelopes: Vec<usize>) -> Delivered {
             queue.drain(start..start + items);
         }
         if class == Class::Succeeded {
-            delivered.needed += line.transfer_time(bytes);
+            delivered.needed += link.transfer_time(bytes);
         }
         delivered.set_aside += usize::from(is_set_aside);
     }
@@ -125,48 +125,48 @@ fn new_lane() -> Lane {
 }
 
 #[track_caller]
-fn expect_twice_the_needed_time(line: Line, envelopes: Vec<usize>) {
+fn expect_twice_the_needed_time(link: Link, envelopes: Vec<usize>) {
     let count = envelopes.len();
-    let delivered = deliver(&mut new_lane(), line, envelopes);
-    assert_eq!(delivered.set_aside, 0, "{line:?} {delivered:?}");
+    let delivered = deliver(&mut new_lane(), link, envelopes);
+    assert_eq!(delivered.set_aside, 0, "{link:?} {delivered:?}");
     assert!(
         delivered.elapsed <= delivered.needed * 2,
-        "{line:?}, {count} envelopes: {delivered:?}"
+        "{link:?}, {count} envelopes: {delivered:?}"
     );
 }
 
 #[test]
-fn slow_lines_deliver_in_twice_the_needed_time() {
+fn slow_links_deliver_in_twice_the_needed_time() {
     for bytes_per_second in [
         5_500, 8_000, 12_000, 18_000, 25_000, 40_000, 64_000, 100_000, 250_000, 1_000_000,
     ] {
         for count in [60, 600] {
-            expect_twice_the_needed_time(Line::new(bytes_per_second), vec![ENVELOPE; count]);
+            expect_twice_the_needed_time(Link::new(bytes_per_second), vec![ENVELOPE; count]);
         }
     }
 }
 
 #[test]
-fn large_envelopes_have_time_on_slow_lines() {
+fn large_envelopes_have_time_on_slow_links() {
     let mixed = [2_048, 65_536, 8_192, ENVELOPE_BYTES_MAX, 131_072, 2_048];
     for bytes_per_second in [5_500, 8_000, 12_000, 25_000, 100_000] {
-        let line = Line::new(bytes_per_second);
-        expect_twice_the_needed_time(line, vec![ENVELOPE_BYTES_MAX; 20]);
-        expect_twice_the_needed_time(line, vec![65_536; 60]);
-        expect_twice_the_needed_time(line, mixed.repeat(10));
+        let link = Link::new(bytes_per_second);
+        expect_twice_the_needed_time(link, vec![ENVELOPE_BYTES_MAX; 20]);
+        expect_twice_the_needed_time(link, vec![65_536; 60]);
+        expect_twice_the_needed_time(link, mixed.repeat(10));
     }
 }
 
 #[test]
 fn limited_bodies_deliver_in_twice_the_needed_time() {
-    let line = Line::new(1_000_000);
+    let link = Link::new(1_000_000);
     for body_max in [1_048_576, 512_000, 100_000, 16_384] {
-        let limited = line.with_body_max(body_max, Class::TooLarge);
+        let limited = link.with_body_max(body_max, Class::TooLarge);
         expect_twice_the_needed_time(limited, vec![ENVELOPE; 600]);
     }
     // The relay waits after each other failure, as it may be an outage.
     for class in [Class::EndpointError, Class::Unavailable, Class::Refused] {
-        let limited = line.with_body_max(1_048_576, class);
+        let limited = link.with_body_max(1_048_576, class);
         let delivered = deliver(&mut new_lane(), limited, vec![ENVELOPE; 6_000]);
         assert!(
             delivered.elapsed < delivered.needed * 3 / 2 && delivered.set_aside == 0,
@@ -177,9 +177,9 @@ fn limited_bodies_deliver_in_twice_the_needed_time() {
 
 #[test]
 fn single_envelopes_beyond_the_limit_are_set_aside() {
-    let line = Line::new(1_000_000).with_body_max(100_000, Class::TooLarge);
+    let link = Link::new(1_000_000).with_body_max(100_000, Class::TooLarge);
     let envelopes = [&[ENVELOPE; 50][..], &[ENVELOPE_BYTES_MAX], &[ENVELOPE; 50]].concat();
-    let delivered = deliver(&mut new_lane(), line, envelopes);
+    let delivered = deliver(&mut new_lane(), link, envelopes);
     assert_eq!(delivered.set_aside, 1);
     assert!(delivered.calls < 30, "{delivered:?}");
     assert!(delivered.elapsed < delivered.needed * 2 + BACKOFF_FIRST);
@@ -187,13 +187,13 @@ fn single_envelopes_beyond_the_limit_are_set_aside() {
 
 #[test]
 fn learned_size_survives_storage() {
-    let line = Line::new(1_000_000).with_body_max(100_000, Class::TooLarge);
+    let link = Link::new(1_000_000).with_body_max(100_000, Class::TooLarge);
     let mut lane = new_lane();
-    deliver(&mut lane, line, vec![ENVELOPE; 100]);
+    deliver(&mut lane, link, vec![ENVELOPE; 100]);
     let mut stored: Lane = serde_json::from_str(&serde_json::to_string(&lane).unwrap()).unwrap();
     assert_ne!(lane.batch_size, BatchSize::FIRST);
     assert_eq!(stored, lane);
-    let delivered = deliver(&mut stored, line, vec![ENVELOPE; 100]);
+    let delivered = deliver(&mut stored, link, vec![ENVELOPE; 100]);
     assert!(
         delivered.elapsed < delivered.needed * 3 / 2,
         "{delivered:?}"
@@ -205,7 +205,7 @@ fn learned_size_survives_storage() {
 #[test]
 fn short_outage_costs_little_afterwards() {
     let mut lane = new_lane();
-    deliver(&mut lane, Line::new(10_000_000), vec![ENVELOPE; 1_000]);
+    deliver(&mut lane, Link::new(10_000_000), vec![ENVELOPE; 1_000]);
     for class in [Class::Unavailable, Class::TimedOut, Class::EndpointError] {
         let mut lane = lane.clone();
         let [Effect::Lease { fence, .. }] = lane.step(NOW, Event::Call(WAITING), 0)[..] else {
@@ -222,7 +222,7 @@ fn short_outage_costs_little_afterwards() {
         };
         let _ = lane.step(NOW, failed, 0);
         let _ = lane.step(NOW.plus(BACKOFF_FIRST), Event::Contact, 0);
-        let delivered = deliver(&mut lane, Line::new(10_000_000), vec![2_048; 10_000]);
+        let delivered = deliver(&mut lane, Link::new(10_000_000), vec![2_048; 10_000]);
         assert!(delivered.calls < 250, "{class:?} {delivered:?}");
     }
 }
@@ -236,9 +236,9 @@ const WAITING: QueueSnapshot = QueueSnapshot {
 #[test]
 fn slow_lane_becomes_fast_again() {
     let mut lane = new_lane();
-    let slowest = Line::new(LINE_BYTES_PER_SECOND_MIN as usize + 100);
+    let slowest = Link::new(LINK_BYTES_PER_SECOND_MIN as usize + 100);
     deliver(&mut lane, slowest, vec![ENVELOPE_BYTES_MAX; 2]);
     assert!(lane.is_slow && lane.uses_failing_slots());
-    deliver(&mut lane, Line::new(1_000_000), vec![65_536]);
+    deliver(&mut lane, Link::new(1_000_000), vec![65_536]);
     assert!(!lane.is_slow && !lane.uses_failing_slots());
 }

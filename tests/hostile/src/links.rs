@@ -1,7 +1,7 @@
-//! Delivery over slow lines: messages wait at the relay, the recipient's node starts, and all of
+//! Delivery over slow links: messages wait at the relay, the recipient's node starts, and all of
 //! them have to arrive in at most twice the time that their bytes need.
 
-use crate::proxy::{Line, LineShape, Opener};
+use crate::proxy::{Link, LinkShape, Opener};
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use sealpost_bench_support::Figure;
@@ -24,80 +24,80 @@ use tokio::time::sleep;
 /// Text of one message, and the envelope that seals it.
 const MESSAGE_BYTES: usize = 6_000;
 const ENVELOPE_BYTES: usize = 8_192;
-/// Largest accepted ratio of the time that a line needs to that of its bytes alone.
+/// Largest accepted ratio of the time that a link needs to that of its bytes alone.
 const RATIO_MAX: f64 = 2.0;
-/// The same for a line that cuts connections: each cut is followed by a backoff.
+/// The same for a link that cuts connections: each cut is followed by a backoff.
 const CUT_RATIO_MAX: f64 = 30.0;
 /// Time after which the rest of the messages is not awaited, as a multiple of the accepted time.
 const ABANDONED_AFTER: f64 = 1.5;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Line and how its node receives.
-struct LineSetup {
+/// Link and how its node receives.
+struct LinkSetup {
     name: &'static str,
-    shape: LineShape,
+    shape: LinkShape,
     delivery: DeliveryMode,
-    /// Messages at least, so that they exceed a limit of the line.
+    /// Messages at least, so that they exceed a limit of the link.
     messages_min: usize,
     /// Largest accepted ratio.
     ratio_max: f64,
 }
 
-const SLOW: LineShape = LineShape {
+const SLOW: LinkShape = LinkShape {
     bytes_per_second: 25_000,
     body_bytes_max: None,
     cut_after_bytes: None,
 };
 /// A common default of reverse proxies.
-const LIMITED: LineShape = LineShape {
+const LIMITED: LinkShape = LinkShape {
     bytes_per_second: 1_000_000,
     body_bytes_max: Some(1024 * 1024),
     cut_after_bytes: None,
 };
 /// Each connection carries less than a full batch.
-const CUT: LineShape = LineShape {
+const CUT: LinkShape = LinkShape {
     bytes_per_second: 1_000_000,
     body_bytes_max: None,
     cut_after_bytes: Some(500_000),
 };
 
-const LINES: [LineSetup; 6] = [
-    LineSetup {
+const LINKS: [LinkSetup; 6] = [
+    LinkSetup {
         name: "25 KB/s, webhook",
         shape: SLOW,
         delivery: DeliveryMode::Webhook,
         messages_min: 0,
         ratio_max: RATIO_MAX,
     },
-    LineSetup {
+    LinkSetup {
         name: "25 KB/s, pull",
         shape: SLOW,
         delivery: DeliveryMode::Pull,
         messages_min: 0,
         ratio_max: RATIO_MAX,
     },
-    LineSetup {
+    LinkSetup {
         name: "1 MB/s behind a limit of 1 MiB, webhook",
         shape: LIMITED,
         delivery: DeliveryMode::Webhook,
         messages_min: 200,
         ratio_max: RATIO_MAX,
     },
-    LineSetup {
+    LinkSetup {
         name: "1 MB/s behind a limit of 1 MiB, pull",
         shape: LIMITED,
         delivery: DeliveryMode::Pull,
         messages_min: 200,
         ratio_max: RATIO_MAX,
     },
-    LineSetup {
+    LinkSetup {
         name: "1 MB/s with cuts after 500 KB, webhook",
         shape: CUT,
         delivery: DeliveryMode::Webhook,
         messages_min: 200,
         ratio_max: CUT_RATIO_MAX,
     },
-    LineSetup {
+    LinkSetup {
         name: "1 MB/s with cuts after 500 KB, pull",
         shape: CUT,
         delivery: DeliveryMode::Pull,
@@ -106,29 +106,29 @@ const LINES: [LineSetup; 6] = [
     },
 ];
 
-/// Result of one line.
+/// Result of one link.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct LineResult {
-    /// Name of the line.
-    pub(crate) line: &'static str,
+pub(crate) struct LinkResult {
+    /// Name of the link.
+    pub(crate) link: &'static str,
     /// Messages that waited.
     pub(crate) messages: usize,
     /// Messages that arrived.
     pub(crate) delivered: u64,
     /// Seconds until the last one arrived, or until the rest was abandoned.
     pub(crate) seconds: Figure,
-    /// That time, divided by the time that the bytes of the messages need on the line.
+    /// That time, divided by the time that the bytes of the messages need on the link.
     pub(crate) ratio: Figure,
     /// Largest accepted ratio.
     pub(crate) ratio_max: Figure,
 }
 
-impl LineResult {
-    /// Returns a line for people.
+impl LinkResult {
+    /// Returns a one-line summary.
     pub(crate) fn summary(&self) -> String {
         format!(
             "{}: {} of {} messages in {:.1} s, {:.2} times the time of their bytes",
-            self.line, self.delivered, self.messages, self.seconds.0, self.ratio.0
+            self.link, self.delivered, self.messages, self.seconds.0, self.ratio.0
         )
     }
 
@@ -139,9 +139,9 @@ impl LineResult {
     }
 }
 
-/// Plays all lines at the same time, each with its own relay and nodes.
-pub(crate) async fn play(program: &Program, messages: usize) -> anyhow::Result<Vec<LineResult>> {
-    try_join_all(LINES.iter().map(async |setup| {
+/// Plays all links at the same time, each with its own relay and nodes.
+pub(crate) async fn play(program: &Program, messages: usize) -> anyhow::Result<Vec<LinkResult>> {
+    try_join_all(LINKS.iter().map(async |setup| {
         setup
             .play(program, messages.max(setup.messages_min))
             .await
@@ -150,16 +150,16 @@ pub(crate) async fn play(program: &Program, messages: usize) -> anyhow::Result<V
     .await
 }
 
-impl LineSetup {
-    async fn play(&self, program: &Program, messages: usize) -> anyhow::Result<LineResult> {
-        let mut line = Line::new();
+impl LinkSetup {
+    async fn play(&self, program: &Program, messages: usize) -> anyhow::Result<LinkResult> {
+        let mut link = Link::new();
         let mut env = Environment::new(program.clone())?;
         let relay = env.relay.origin();
         let relay = relay
             .strip_prefix("http://")
             .context("an origin")?
             .parse()?;
-        let origin = format!("http://{}", line.start_proxy(relay, Opener::Node)?);
+        let origin = format!("http://{}", link.start_proxy(relay, Opener::Node)?);
         env.relay.set_extra_args(&["--public-url", &origin]);
         env.relay.start().await?;
         let mut sender = Node::init(
@@ -170,7 +170,7 @@ impl LineSetup {
             DeliveryMode::Pull,
         )
         .await?;
-        let mut recipient = self.init_recipient(&env, &mut line, &origin).await?;
+        let mut recipient = self.init_recipient(&env, &mut link, &origin).await?;
         for node in [&mut sender, &mut recipient] {
             node.start().await?;
             node.wait_until_connected().await?;
@@ -179,22 +179,22 @@ impl LineSetup {
         recipient.stop().await?;
         queue_messages(&sender, &connection, messages).await?;
         sender.stop().await?;
-        line.set_shape(self.shape);
+        link.set_shape(self.shape);
         let result = self.deliver(&mut recipient, messages).await?;
         recipient.kill().await?;
         env.finish().await?;
         Ok(result)
     }
 
-    /// Creates the recipient, whose webhook is behind the line too.
+    /// Creates the recipient, whose webhook is behind the link too.
     async fn init_recipient(
         &self,
         env: &Environment,
-        line: &mut Line,
+        link: &mut Link,
         relay: &str,
     ) -> anyhow::Result<Node> {
         let webhook = SocketAddr::from((Ipv4Addr::LOCALHOST, reserve_port()?));
-        let url = format!("http://{}/", line.start_proxy(webhook, Opener::Relay)?);
+        let url = format!("http://{}/", link.start_proxy(webhook, Opener::Relay)?);
         let listen = webhook.to_string();
         let args = match self.delivery {
             DeliveryMode::Pull => Vec::new(),
@@ -203,7 +203,7 @@ impl LineSetup {
         Node::init_with_args(env.program(), env.directory(), "Recipient", relay, &args).await
     }
 
-    async fn deliver(&self, recipient: &mut Node, messages: usize) -> anyhow::Result<LineResult> {
+    async fn deliver(&self, recipient: &mut Node, messages: usize) -> anyhow::Result<LinkResult> {
         let bytes = messages * delivery_bytes()?;
         let shortest = Duration::from_secs_f64(bytes as f64 / self.shape.bytes_per_second as f64);
         let abandoned_after = shortest.mul_f64(self.ratio_max * ABANDONED_AFTER);
@@ -218,8 +218,8 @@ impl LineSetup {
             sleep(POLL_INTERVAL).await;
         };
         let seconds = started.elapsed().as_secs_f64();
-        Ok(LineResult {
-            line: self.name,
+        Ok(LinkResult {
+            link: self.name,
             messages,
             delivered,
             seconds: Figure(seconds),
@@ -260,9 +260,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_must_deliver_everything_in_time() {
-        let result = LineResult {
-            line: "25 KB/s",
+    fn links_must_deliver_everything_in_time() {
+        let result = LinkResult {
+            link: "25 KB/s",
             messages: 60,
             delivered: 60,
             seconds: Figure(50.0),
@@ -270,12 +270,12 @@ mod tests {
             ratio_max: Figure(2.0),
         };
         assert_eq!(result.exceeded(), None);
-        let late = LineResult {
+        let late = LinkResult {
             ratio: Figure(2.01),
             ..result.clone()
         };
         assert!(late.exceeded().is_some());
-        let incomplete = LineResult {
+        let incomplete = LinkResult {
             delivered: 59,
             ..result
         };
