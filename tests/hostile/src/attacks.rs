@@ -106,7 +106,7 @@ impl Finding {
 }
 
 impl Attack {
-    /// Prepares the attack; returns `None` if this machine cannot play it.
+    /// Prepares the attack; returns `None` if this machine cannot run it.
     pub(crate) async fn prepare(
         self,
         bench: &Bench,

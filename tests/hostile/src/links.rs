@@ -139,11 +139,11 @@ impl LinkResult {
     }
 }
 
-/// Plays all links at the same time, each with its own relay and nodes.
-pub(crate) async fn play(program: &Program, messages: usize) -> anyhow::Result<Vec<LinkResult>> {
+/// Tests all links at the same time, each with its own relay and nodes.
+pub(crate) async fn run(program: &Program, messages: usize) -> anyhow::Result<Vec<LinkResult>> {
     try_join_all(LINKS.iter().map(async |setup| {
         setup
-            .play(program, messages.max(setup.messages_min))
+            .run(program, messages.max(setup.messages_min))
             .await
             .context(setup.name)
     }))
@@ -151,7 +151,7 @@ pub(crate) async fn play(program: &Program, messages: usize) -> anyhow::Result<V
 }
 
 impl LinkSetup {
-    async fn play(&self, program: &Program, messages: usize) -> anyhow::Result<LinkResult> {
+    async fn run(&self, program: &Program, messages: usize) -> anyhow::Result<LinkResult> {
         let mut link = Link::new();
         let mut env = Environment::new(program.clone())?;
         let relay = env.relay.origin();

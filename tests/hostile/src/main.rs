@@ -49,10 +49,10 @@ const ATTACKER_NICENESS: i32 = 10;
 #[derive(Debug, Parser)]
 #[command(name = "sealpost-hostile")]
 struct Cli {
-    /// Play only this attack (can be repeated)
+    /// Run only this attack (can be repeated)
     #[arg(long, value_name = "ATTACK")]
     only: Vec<Attack>,
-    /// Play the links and no attack
+    /// Test the links and run no attack
     #[arg(long, conflicts_with = "only")]
     links: bool,
     /// Messages that each link delivers
@@ -99,7 +99,7 @@ async fn run(cli: &Cli, attackers: &Runtime) -> anyhow::Result<Report> {
     let directory = bench::installed_programs(&programs)?;
     let mut report = Report::default();
     if cli.links {
-        play_links(cli, &programs, &mut report).await?;
+        run_links(cli, &programs, &mut report).await?;
         return Ok(report);
     }
     let bench = Bench::start(&programs, directory.path()).await?;
@@ -107,7 +107,7 @@ async fn run(cli: &Cli, attackers: &Runtime) -> anyhow::Result<Report> {
     if cli.only.is_empty() {
         // The links need time but little work, so the long queue is filled meanwhile.
         let (links, filled) = tokio::join!(
-            play_links(cli, &programs, &mut report),
+            run_links(cli, &programs, &mut report),
             QueuedAccount::new(&bench.relay)
         );
         links?;
@@ -117,8 +117,8 @@ async fn run(cli: &Cli, attackers: &Runtime) -> anyhow::Result<Report> {
     }
     for attack in Attack::value_variants() {
         if cli.only.is_empty() || cli.only.contains(attack) {
-            let played = play(*attack, &bench, &mut queued, attackers, &mut report).await;
-            if let Err(error) = played {
+            let outcome = run_attack(*attack, &bench, &mut queued, attackers, &mut report).await;
+            if let Err(error) = outcome {
                 let failure = format!("{}: {error:#}", attack_name(*attack));
                 report.exceeded.push(failure);
             }
@@ -128,8 +128,8 @@ async fn run(cli: &Cli, attackers: &Runtime) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-async fn play_links(cli: &Cli, programs: &Path, report: &mut Report) -> anyhow::Result<()> {
-    for link in links::play(&Program::installed(programs), cli.messages).await? {
+async fn run_links(cli: &Cli, programs: &Path, report: &mut Report) -> anyhow::Result<()> {
+    for link in links::run(&Program::installed(programs), cli.messages).await? {
         report_progress(&link.summary());
         report.add_link(link);
     }
@@ -137,7 +137,7 @@ async fn play_links(cli: &Cli, programs: &Path, report: &mut Report) -> anyhow::
 }
 
 /// Measures the honest client before and during an attack.
-async fn play(
+async fn run_attack(
     attack: Attack,
     bench: &Bench,
     queued: &mut Option<QueuedAccount>,
