@@ -14,7 +14,7 @@ mod webhook_tests;
 
 pub(crate) use account_deletion::QueuedAccount;
 
-use crate::bench::Bench;
+use crate::testbed::Testbed;
 use bytes::Bytes;
 use clap::ValueEnum;
 use hyper::body::Frame;
@@ -109,27 +109,27 @@ impl Attack {
     /// Prepares the attack; returns `None` if this machine cannot run it.
     pub(crate) async fn prepare(
         self,
-        bench: &Bench,
+        testbed: &Testbed,
         queued: &mut Option<QueuedAccount>,
     ) -> anyhow::Result<Option<PreparedAttack>> {
         Ok(Some(match self {
-            Self::UnreadResponses => unread_responses::prepare(bench).await?,
-            Self::EndlessBodies => endless_bodies::prepare(bench).await?,
-            Self::IncompleteBodies => incomplete_bodies::prepare(bench).await?,
-            Self::IncompleteRegistrations => incomplete_bodies::prepare_registrations(bench),
-            Self::UnresolvableNames if bench.resolver.is_none() => return Ok(None),
-            Self::UnresolvableNames => webhook_tests::prepare_unresolvable(bench).await?,
-            Self::WebhookTests => webhook_tests::prepare_silent(bench).await?,
+            Self::UnreadResponses => unread_responses::prepare(testbed).await?,
+            Self::EndlessBodies => endless_bodies::prepare(testbed).await?,
+            Self::IncompleteBodies => incomplete_bodies::prepare(testbed).await?,
+            Self::IncompleteRegistrations => incomplete_bodies::prepare_registrations(testbed),
+            Self::UnresolvableNames if testbed.resolver.is_none() => return Ok(None),
+            Self::UnresolvableNames => webhook_tests::prepare_unresolvable(testbed).await?,
+            Self::WebhookTests => webhook_tests::prepare_silent(testbed).await?,
             Self::AccountDeletion => match queued.take() {
                 Some(queued) => account_deletion::prepare(queued),
                 None => return Ok(None),
             },
-            Self::Growth => growth::prepare(bench).await?,
-            Self::StalledDownloads => stalled_downloads::prepare(bench).await?,
-            Self::Floods => floods::prepare(bench)?,
-            Self::FastRelay => fast_relay::prepare(bench).await?,
-            Self::ContactRequests => contact_requests::prepare(bench).await?,
-            Self::RichText => rich_text::prepare(bench).await?,
+            Self::Growth => growth::prepare(testbed).await?,
+            Self::StalledDownloads => stalled_downloads::prepare(testbed).await?,
+            Self::Floods => floods::prepare(testbed)?,
+            Self::FastRelay => fast_relay::prepare(testbed).await?,
+            Self::ContactRequests => contact_requests::prepare(testbed).await?,
+            Self::RichText => rich_text::prepare(testbed).await?,
         }))
     }
 }

@@ -8,7 +8,6 @@
 
 mod account;
 mod attacks;
-mod bench;
 mod endpoint;
 mod honest;
 mod hostile_peer;
@@ -18,11 +17,11 @@ mod proxy;
 mod report;
 mod request_scanner;
 mod resolver;
+mod testbed;
 mod texts;
 
 use anyhow::Context as _;
 use attacks::{Attack, QueuedAccount};
-use bench::Bench;
 use clap::{Parser, ValueEnum as _};
 use report::{AttackResult, Report, attack_name};
 use rustix::process::nice;
@@ -35,6 +34,7 @@ use std::{
     process::ExitCode,
     time::Duration,
 };
+use testbed::Testbed;
 use tokio::{
     runtime::{self, Runtime},
     time::sleep,
@@ -78,11 +78,11 @@ fn main() -> anyhow::Result<ExitCode> {
     let report = Runtime::new()?.block_on(run(&cli, &attackers));
     attackers.shutdown_background();
     let report = report?;
-    for bound in &report.exceeded {
-        report_progress(&format!("EXCEEDED {bound}"));
+    for failure in &report.failures {
+        report_progress(&format!("FAILED {failure}"));
     }
     writeln!(std::io::stdout(), "{}", serde_json::to_string(&report)?)?;
-    Ok(match report.exceeded.is_empty() {
+    Ok(match report.failures.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
@@ -96,35 +96,35 @@ async fn run(cli: &Cli, attackers: &Runtime) -> anyhow::Result<Report> {
             .context("a program without a directory")?
             .to_owned(),
     };
-    let directory = bench::installed_programs(&programs)?;
+    let directory = testbed::installed_programs(&programs)?;
     let mut report = Report::default();
     if cli.links {
         run_links(cli, &programs, &mut report).await?;
         return Ok(report);
     }
-    let bench = Bench::start(&programs, directory.path()).await?;
+    let testbed = Testbed::start(&programs, directory.path()).await?;
     let mut queued = None;
     if cli.only.is_empty() {
         // The links need time but little work, so the long queue is filled meanwhile.
         let (links, filled) = tokio::join!(
             run_links(cli, &programs, &mut report),
-            QueuedAccount::new(&bench.relay)
+            QueuedAccount::new(&testbed.relay)
         );
         links?;
         queued = Some(filled?);
     } else if cli.only.contains(&Attack::AccountDeletion) {
-        queued = Some(QueuedAccount::new(&bench.relay).await?);
+        queued = Some(QueuedAccount::new(&testbed.relay).await?);
     }
     for attack in Attack::value_variants() {
         if cli.only.is_empty() || cli.only.contains(attack) {
-            let outcome = run_attack(*attack, &bench, &mut queued, attackers, &mut report).await;
+            let outcome = run_attack(*attack, &testbed, &mut queued, attackers, &mut report).await;
             if let Err(error) = outcome {
                 let failure = format!("{}: {error:#}", attack_name(*attack));
-                report.exceeded.push(failure);
+                report.failures.push(failure);
             }
         }
     }
-    bench.stop().await?;
+    testbed.stop().await?;
     Ok(report)
 }
 
@@ -139,17 +139,17 @@ async fn run_links(cli: &Cli, programs: &Path, report: &mut Report) -> anyhow::R
 /// Measures the honest client before and during an attack.
 async fn run_attack(
     attack: Attack,
-    bench: &Bench,
+    testbed: &Testbed,
     queued: &mut Option<QueuedAccount>,
     attackers: &Runtime,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let Some(prepared) = attack.prepare(bench, queued).await? else {
+    let Some(prepared) = attack.prepare(testbed, queued).await? else {
         return Ok(());
     };
-    let (before, ()) = bench.honest.measure(sleep(BASELINE_TIME)).await;
-    let (during, findings) = bench.honest.measure(attackers.spawn(prepared)).await;
-    let peak = bench.reset_peak_memory()?;
+    let (before, ()) = testbed.honest.measure(sleep(BASELINE_TIME)).await;
+    let (during, findings) = testbed.honest.measure(attackers.spawn(prepared)).await;
+    let peak = testbed.reset_peak_memory()?;
     let result = AttackResult::new(attack, &before, &during, peak, findings??);
     report_progress(&result.summary());
     report.add_attack(result);

@@ -2,9 +2,9 @@
 
 use crate::{
     attacks::{Attack, Finding},
-    bench::PeakMemory,
     links::LinkResult,
     measurement::{LATENCY_MAX, Measurement},
+    testbed::PeakMemory,
 };
 use clap::ValueEnum as _;
 use sealpost_bench_support::Figure;
@@ -24,8 +24,8 @@ pub(crate) struct Report {
     pub(crate) relay_mib: Figure,
     /// The same for the nodes.
     pub(crate) node_mib: Figure,
-    /// Every bound that was exceeded.
-    pub(crate) exceeded: Vec<String>,
+    /// Every bound that was exceeded and every attack that could not be run.
+    pub(crate) failures: Vec<String>,
 }
 
 /// Result of one attack.
@@ -135,7 +135,7 @@ impl AttackResult {
 impl Report {
     /// Adds the result of an attack.
     pub(crate) fn add_attack(&mut self, result: AttackResult) {
-        self.exceeded.extend(result.exceeded());
+        self.failures.extend(result.exceeded());
         self.relay_mib = Figure(self.relay_mib.0.max(result.relay_mib.0));
         self.node_mib = Figure(self.node_mib.0.max(result.node_mib.0));
         self.attacks.push(result);
@@ -143,7 +143,7 @@ impl Report {
 
     /// Adds the result of a link.
     pub(crate) fn add_link(&mut self, result: LinkResult) {
-        self.exceeded.extend(result.exceeded());
+        self.failures.extend(result.exceeded());
         self.links.push(result);
     }
 }

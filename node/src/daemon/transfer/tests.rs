@@ -3,7 +3,7 @@
 mod early;
 mod fake_relay;
 mod relay_transfers;
-mod test_bed;
+mod testbed;
 
 use super::{download::mark_ready, *};
 use crate::{

@@ -1,8 +1,8 @@
 use super::{Finding, PreparedAttack};
 use crate::{
     account::{Account, attacker_address},
-    bench::Bench,
     hostile_peer::HostilePeer,
+    testbed::Testbed,
 };
 use anyhow::Context as _;
 use sealpost_demo::{api::Api, node::DeliveryMode};
@@ -22,18 +22,18 @@ const ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An honest request waits at a contact address, at which one account sends 120 others.
-pub(super) async fn prepare(bench: &Bench) -> anyhow::Result<PreparedAttack> {
+pub(super) async fn prepare(testbed: &Testbed) -> anyhow::Result<PreparedAttack> {
     let invite = CreateInvite {
         kind: InviteKind::Contact,
         lifetime_ms: None,
         auto_accept: false,
     };
-    let (_, url) = bench.victim.api()?.create_invite_with(&invite).await?;
-    let mut honest = bench.env.start_node("Honest", DeliveryMode::Pull).await?;
+    let (_, url) = testbed.victim.api()?.create_invite_with(&invite).await?;
+    let mut honest = testbed.env.start_node("Honest", DeliveryMode::Pull).await?;
     honest.api()?.connect(&url, NOTE).await?;
-    bench.victim.api()?.wait_for_request(NOTE).await?;
-    let (victim, account) = (bench.victim.home().clone(), attacker_address(NETWORK, 0));
-    let account = Account::with_pull(&bench.relay, account).await?;
+    testbed.victim.api()?.wait_for_request(NOTE).await?;
+    let (victim, account) = (testbed.victim.home().clone(), attacker_address(NETWORK, 0));
+    let account = Account::with_pull(&testbed.relay, account).await?;
     Ok(Box::pin(async move {
         let invite = Invite::parse(&url).context("an invite of our own")?;
         send_requests(&account, &invite).await?;

@@ -1,7 +1,7 @@
 use super::{ATTACK_TIME, EndlessBody, PreparedAttack, ZEROS, connect, connect_http2};
 use crate::{
     account::{attacker_address, sign_with_key},
-    bench::Bench,
+    testbed::Testbed,
 };
 use ed25519_dalek::SigningKey;
 use http::Request;
@@ -19,9 +19,9 @@ const HTTP2_CONNECTIONS: usize = 4;
 const STREAMS: usize = 120;
 const HTTP1_CONNECTIONS: usize = 60;
 
-pub(super) async fn prepare(bench: &Bench) -> anyhow::Result<PreparedAttack> {
-    let webhook = bench.webhook_authority().await?;
-    let relay = bench.relay.clone();
+pub(super) async fn prepare(testbed: &Testbed) -> anyhow::Result<PreparedAttack> {
+    let webhook = testbed.webhook_authority().await?;
+    let relay = testbed.relay.clone();
     Ok(Box::pin(async move {
         let mut held = JoinSet::new();
         for number in 0..HTTP2_CONNECTIONS {

@@ -1,5 +1,5 @@
 use super::{ATTACK_TIME, Finding, PreparedAttack};
-use crate::bench::Bench;
+use crate::testbed::Testbed;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -36,7 +36,7 @@ struct FastRelay {
 }
 
 /// A node has a relay that responds to every long poll at once with an empty batch.
-pub(super) async fn prepare(bench: &Bench) -> anyhow::Result<PreparedAttack> {
+pub(super) async fn prepare(testbed: &Testbed) -> anyhow::Result<PreparedAttack> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let origin = format!("http://{}", listener.local_addr()?);
     let relay = Arc::new(FastRelay {
@@ -48,7 +48,7 @@ pub(super) async fn prepare(bench: &Bench) -> anyhow::Result<PreparedAttack> {
         let relay = Arc::clone(&served);
         async move { relay.respond(request).await }
     }));
-    let (program, directory) = (bench.env.program(), bench.env.directory());
+    let (program, directory) = (testbed.env.program(), testbed.env.directory());
     let mut node = Node::init(program, directory, "Polling", &origin, DeliveryMode::Pull).await?;
     node.start().await?;
     node.wait_until_connected().await?;

@@ -1,7 +1,7 @@
 use super::{ATTACK_TIME, Finding, PreparedAttack};
 use crate::{
     account::{attacker_address, http_client},
-    bench::Bench,
+    testbed::Testbed,
 };
 use http::StatusCode;
 use reqwest::{Client, Request};
@@ -26,9 +26,9 @@ const FORGED_TARGET: &str = "/v1/account";
 const ANSWERED_MAX: u64 = 2 * 700;
 
 /// One address requests the description of the API and forges sessions.
-pub(super) fn prepare(bench: &Bench) -> anyhow::Result<PreparedAttack> {
+pub(super) fn prepare(testbed: &Testbed) -> anyhow::Result<PreparedAttack> {
     let http = http_client(attacker_address(NETWORK, 0))?;
-    let relay = bench.relay.clone();
+    let relay = testbed.relay.clone();
     let description = http.get(format!("{relay}/openapi.json")).build()?;
     let forged = forge_session(&http, &relay)?;
     Ok(Box::pin(async move {

@@ -1,9 +1,9 @@
 use super::{ATTACK_TIME, Finding, PreparedAttack};
 use crate::{
     account::{Account, Mailbox, attacker_address, submit},
-    bench::{Bench, used_bytes},
     honest::register_webhook,
     hostile_peer::HostilePeer,
+    testbed::{Testbed, used_bytes},
 };
 use anyhow::Context as _;
 use sealpost_e2ee::{invite::Invite, plaintext::Kind};
@@ -24,14 +24,15 @@ const NODE_GROWTH_MAX: u64 = 4 * 1024 * 1024;
 
 /// An account sends to itself as fast as its rate permits; every envelope ends at once, and so do
 /// its mailboxes. A peer sends payloads of a kind that its partner's node does not know.
-pub(super) async fn prepare(bench: &Bench) -> anyhow::Result<PreparedAttack> {
-    let (account, endpoint) = register_webhook(&bench.relay, attacker_address(NETWORK, 0)).await?;
+pub(super) async fn prepare(testbed: &Testbed) -> anyhow::Result<PreparedAttack> {
+    let (account, endpoint) =
+        register_webhook(&testbed.relay, attacker_address(NETWORK, 0)).await?;
     let mailbox = account.open_mailbox().await?;
-    let (_, url) = bench.victim.api()?.create_invite(true).await?;
+    let (_, url) = testbed.victim.api()?.create_invite(true).await?;
     let invite = Invite::parse(&url).context("an invite of our own")?;
-    let mallory = Account::with_pull(&bench.relay, attacker_address(NETWORK, 1)).await?;
+    let mallory = Account::with_pull(&testbed.relay, attacker_address(NETWORK, 1)).await?;
     let mut peer = HostilePeer::connect(&mallory, &invite).await?;
-    let (relay, node) = (bench.relay_database(), bench.victim_database());
+    let (relay, node) = (testbed.relay_database(), testbed.victim_database());
     let (relay_before, node_before) = (used_bytes(&relay)?, used_bytes(&node)?);
     Ok(Box::pin(async move {
         let _endpoint = endpoint;

@@ -1,7 +1,7 @@
 use super::{ATTACK_TIME, PreparedAttack, ZEROS, connect};
 use crate::{
     account::{Account, SignedRequest, attacker_address, sign_with_key},
-    bench::Bench,
+    testbed::Testbed,
 };
 use ed25519_dalek::SigningKey;
 use sealpost_proto::limits::JSON_REQUEST_BYTES_MAX;
@@ -33,10 +33,10 @@ const SMALL_REGISTRATION_BYTES: usize = 4 * 1024;
 const DIGEST: ContentDigest = ContentDigest::from_sha256([0; 32]);
 
 /// One account sends requests whose bodies lack the last byte.
-pub(super) async fn prepare(bench: &Bench) -> anyhow::Result<PreparedAttack> {
-    let account = Account::with_pull(&bench.relay, attacker_address(NETWORK, 0)).await?;
+pub(super) async fn prepare(testbed: &Testbed) -> anyhow::Result<PreparedAttack> {
+    let account = Account::with_pull(&testbed.relay, attacker_address(NETWORK, 0)).await?;
     let session = account.sign_in().await?;
-    let authority = bench.relay.authority().to_owned();
+    let authority = testbed.relay.authority().to_owned();
     Ok(Box::pin(async move {
         send_incomplete(&authority, LARGE_REQUESTS, ACCOUNT_RATE, |number| {
             let bytes = match number.checked_sub(LARGE_REQUESTS) {
@@ -52,8 +52,8 @@ pub(super) async fn prepare(bench: &Bench) -> anyhow::Result<PreparedAttack> {
 }
 
 /// Strangers send registrations whose bodies lack the last byte.
-pub(super) fn prepare_registrations(bench: &Bench) -> PreparedAttack {
-    let relay = bench.relay.clone();
+pub(super) fn prepare_registrations(testbed: &Testbed) -> PreparedAttack {
+    let relay = testbed.relay.clone();
     Box::pin(async move {
         send_incomplete(
             relay.authority(),

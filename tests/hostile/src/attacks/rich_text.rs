@@ -1,8 +1,8 @@
 use super::{ATTACK_TIME, Finding, PreparedAttack};
 use crate::{
     account::{Account, attacker_address, submit},
-    bench::Bench,
     hostile_peer::HostilePeer,
+    testbed::Testbed,
     texts::hostile_texts,
 };
 use anyhow::Context as _;
@@ -22,9 +22,9 @@ const FORMATS: [ContentType; 4] = [
 ];
 
 /// A paired peer sends texts that are expensive to display, in every format.
-pub(super) async fn prepare(bench: &Bench) -> anyhow::Result<PreparedAttack> {
-    let (_, url) = bench.victim.api()?.create_invite(true).await?;
-    let account = Account::with_pull(&bench.relay, attacker_address(NETWORK, 0)).await?;
+pub(super) async fn prepare(testbed: &Testbed) -> anyhow::Result<PreparedAttack> {
+    let (_, url) = testbed.victim.api()?.create_invite(true).await?;
+    let account = Account::with_pull(&testbed.relay, attacker_address(NETWORK, 0)).await?;
     let invite = Invite::parse(&url).context("an invite of our own")?;
     let mut peer = HostilePeer::connect(&account, &invite).await?;
     let mut envelopes = Vec::new();

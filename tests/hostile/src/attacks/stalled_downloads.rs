@@ -1,8 +1,8 @@
 use super::{ATTACK_TIME, PreparedAttack, connect};
 use crate::{
     account::{Account, attacker_address},
-    bench::Bench,
     honest::upload_blob,
+    testbed::Testbed,
 };
 use sealpost_proto::{
     b64,
@@ -17,15 +17,15 @@ const ACCOUNTS: usize = 16;
 const RECEIVE_BUFFER_BYTES: u32 = 4 * 1024;
 
 /// Each account starts as many downloads as it may, and reads none of them.
-pub(super) async fn prepare(bench: &Bench) -> anyhow::Result<PreparedAttack> {
-    let authority = bench.relay.authority().to_owned();
-    let owner = Account::with_pull(&bench.relay, attacker_address(NETWORK, ACCOUNTS)).await?;
+pub(super) async fn prepare(testbed: &Testbed) -> anyhow::Result<PreparedAttack> {
+    let authority = testbed.relay.authority().to_owned();
+    let owner = Account::with_pull(&testbed.relay, attacker_address(NETWORK, ACCOUNTS)).await?;
     let (blob, token) = upload_blob(&owner, PART_BYTES_MAX).await?;
     let target = format!("/v1/blobs/{}/parts/0", blob.id);
     let token = format!("{FETCH_TOKEN_HEADER}: {}\r\n", b64::encode(token.expose()));
     let mut requests = Vec::new();
     for number in 0..ACCOUNTS {
-        let account = Account::with_pull(&bench.relay, attacker_address(NETWORK, number)).await?;
+        let account = Account::with_pull(&testbed.relay, attacker_address(NETWORK, number)).await?;
         let session = account.sign_in().await?;
         for _ in 0..PART_TRANSFERS_PER_ACCOUNT_MAX {
             let digest = ContentDigest::of(b"");

@@ -1,7 +1,7 @@
 use super::{ATTACK_TIME, PreparedAttack, connect, connect_http2};
 use crate::{
     account::{Account, SignedRequest, attacker_address, submit},
-    bench::Bench,
+    testbed::Testbed,
 };
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -31,10 +31,10 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_millis(200);
 const TARGET: &str = "/v1/deliveries?wait=0&bytes=1048576&within=60";
 const RECEIVE_BUFFER_BYTES: u32 = 4 * 1024;
 
-pub(super) async fn prepare(bench: &Bench) -> anyhow::Result<PreparedAttack> {
-    let authority = bench.relay.authority().to_owned();
-    let first = UnreadPulls::new(&bench.relay, attacker_address(NETWORK, 0)).await?;
-    let second = UnreadPulls::new(&bench.relay, attacker_address(NETWORK, 1)).await?;
+pub(super) async fn prepare(testbed: &Testbed) -> anyhow::Result<PreparedAttack> {
+    let authority = testbed.relay.authority().to_owned();
+    let first = UnreadPulls::new(&testbed.relay, attacker_address(NETWORK, 0)).await?;
+    let second = UnreadPulls::new(&testbed.relay, attacker_address(NETWORK, 1)).await?;
     let streams: Vec<_> = (0..HTTP2_CONNECTIONS)
         .map(|_| first.requests(HTTP2_STREAMS_MAX as usize))
         .collect();

@@ -1,8 +1,8 @@
 use super::{ATTACK_TIME, Finding, PreparedAttack};
 use crate::{
     account::{Account, attacker_address},
-    bench::Bench,
     endpoint::SilentEndpoint,
+    testbed::Testbed,
 };
 use sealpost_proto::wire::DeliveryMode;
 use std::time::Duration;
@@ -21,8 +21,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const VICTIM_CONNECTIONS_MAX: u64 = 32;
 
 /// The webhooks have names that the resolver never answers.
-pub(super) async fn prepare_unresolvable(bench: &Bench) -> anyhow::Result<PreparedAttack> {
-    let accounts = register(bench, 0, |number| {
+pub(super) async fn prepare_unresolvable(testbed: &Testbed) -> anyhow::Result<PreparedAttack> {
+    let accounts = register(testbed, 0, |number| {
         format!("http://webhook-{number}.sealpost-test.example/")
     });
     let accounts = accounts.await?;
@@ -33,9 +33,9 @@ pub(super) async fn prepare_unresolvable(bench: &Bench) -> anyhow::Result<Prepar
 }
 
 /// All webhooks are the same server, which does not respond.
-pub(super) async fn prepare_silent(bench: &Bench) -> anyhow::Result<PreparedAttack> {
+pub(super) async fn prepare_silent(testbed: &Testbed) -> anyhow::Result<PreparedAttack> {
     let victim = SilentEndpoint::start().await?;
-    let accounts = register(bench, ACCOUNTS, |_| format!("http://{}/", victim.address)).await?;
+    let accounts = register(testbed, ACCOUNTS, |_| format!("http://{}/", victim.address)).await?;
     Ok(Box::pin(async move {
         request_tests(accounts).await;
         let peak = Finding::new("connections to the victim", victim.peak() as u64);
@@ -44,7 +44,7 @@ pub(super) async fn prepare_silent(bench: &Bench) -> anyhow::Result<PreparedAtta
 }
 
 async fn register(
-    bench: &Bench,
+    testbed: &Testbed,
     first: usize,
     url: impl Fn(usize) -> String,
 ) -> anyhow::Result<Vec<Account>> {
@@ -52,7 +52,7 @@ async fn register(
     for number in 0..ACCOUNTS {
         let source = attacker_address(NETWORK, first + number);
         let delivery = DeliveryMode::Webhook { url: url(number) };
-        accounts.push(Account::register(&bench.relay, source, delivery).await?);
+        accounts.push(Account::register(&testbed.relay, source, delivery).await?);
     }
     Ok(accounts)
 }

@@ -2,7 +2,7 @@
 
 use super::{
     fake_relay::{RecordedRequest, problem},
-    test_bed::TestBed,
+    testbed::Testbed,
 };
 use crate::{
     api::{ROUTERS, model::Attachment},
@@ -43,7 +43,7 @@ struct StagingRequest {
 }
 
 impl ApiClient {
-    async fn new(bed: &TestBed) -> Self {
+    async fn new(bed: &Testbed) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/attachments", listener.local_addr().unwrap());
         let app = (ROUTERS.local_api)(bed.node.clone(), TOKEN).tcp;
@@ -108,7 +108,7 @@ impl StagingRequest {
     }
 }
 
-fn uploaded_parts(bed: &TestBed) -> Vec<String> {
+fn uploaded_parts(bed: &Testbed) -> Vec<String> {
     let requests = bed.requests();
     requests
         .iter()
@@ -117,7 +117,7 @@ fn uploaded_parts(bed: &TestBed) -> Vec<String> {
         .collect()
 }
 
-fn count_deletes(bed: &TestBed) -> usize {
+fn count_deletes(bed: &Testbed) -> usize {
     bed.requests()
         .iter()
         .filter(|request| request.method == "DELETE")
@@ -128,7 +128,7 @@ fn is_create(request: &RecordedRequest) -> bool {
     request.method == "POST" && request.rest.is_empty()
 }
 
-async fn has_no_unreferenced_blobs(bed: &TestBed) -> bool {
+async fn has_no_unreferenced_blobs(bed: &Testbed) -> bool {
     bed.node
         .database
         .read(|tx| unreferenced_blobs::load_due(tx))
@@ -138,7 +138,7 @@ async fn has_no_unreferenced_blobs(bed: &TestBed) -> bool {
 }
 
 /// Marks a file as needed by a message.
-async fn mark_needed(bed: &TestBed, id: FileId) {
+async fn mark_needed(bed: &Testbed, id: FileId) {
     let taken = bed
         .node
         .database
@@ -150,7 +150,7 @@ async fn mark_needed(bed: &TestBed, id: FileId) {
 
 #[tokio::test]
 async fn parts_are_uploaded_once_during_sealing() {
-    let bed = TestBed::start(|_| None).await;
+    let bed = Testbed::start(|_| None).await;
     let client = ApiClient::new(&bed).await;
     let staging = client.start_staging();
     staging.send(THREE_PARTS_BYTES).await;
@@ -175,7 +175,7 @@ async fn parts_are_uploaded_once_during_sealing() {
 
 #[tokio::test]
 async fn message_continues_the_early_upload() {
-    let bed = TestBed::start(|_| None).await;
+    let bed = Testbed::start(|_| None).await;
     let delayed = bed.relay.gate.write().await;
     let staging = ApiClient::new(&bed).await.start_staging();
     staging.send(BYTES).await;
@@ -207,7 +207,7 @@ async fn message_continues_the_early_upload() {
 
 #[tokio::test]
 async fn parts_of_an_aborted_file_are_deleted() {
-    let bed = TestBed::start(|_| None).await;
+    let bed = Testbed::start(|_| None).await;
     let staging = ApiClient::new(&bed).await.start_staging();
     staging.send(THREE_PARTS_BYTES).await;
     bed.until(async |bed| !uploaded_parts(bed).is_empty()).await;
@@ -224,7 +224,7 @@ async fn parts_of_an_aborted_file_are_deleted() {
 
 #[tokio::test]
 async fn deleting_a_staged_file_deletes_its_blob() {
-    let bed = TestBed::start(|_| None).await;
+    let bed = Testbed::start(|_| None).await;
     let client = ApiClient::new(&bed).await;
     let staging = client.start_staging();
     staging.send(BYTES).await;
@@ -239,7 +239,7 @@ async fn deleting_a_staged_file_deletes_its_blob() {
 #[tokio::test]
 async fn blob_deletion_is_retried_after_a_crash() {
     let refusals = AtomicUsize::new(0);
-    let bed = TestBed::start(move |request| {
+    let bed = Testbed::start(move |request| {
         let is_refused = request.method == "DELETE" && refusals.fetch_add(1, Ordering::SeqCst) < 2;
         is_refused.then(|| problem(ErrorCode::Overloaded))
     })
@@ -264,7 +264,7 @@ async fn refused_early_upload_does_not_fail_the_file() {
         ErrorCode::StorageFull,
     ] {
         let refusals = AtomicUsize::new(0);
-        let bed = TestBed::start(move |request| {
+        let bed = Testbed::start(move |request| {
             let is_first = is_create(request) && refusals.fetch_add(1, Ordering::SeqCst) == 0;
             is_first.then(|| problem(code))
         })
@@ -287,7 +287,7 @@ async fn full_relay_delays_only_needed_files() {
     for code in [ErrorCode::StorageFull, ErrorCode::QuotaExceeded] {
         let is_full = Arc::new(AtomicBool::new(true));
         let full = Arc::clone(&is_full);
-        let bed = TestBed::start(move |request| {
+        let bed = Testbed::start(move |request| {
             (request.rest == "1" && full.load(Ordering::SeqCst)).then(|| problem(code))
         })
         .await;
@@ -322,7 +322,7 @@ async fn full_relay_delays_only_needed_files() {
 #[tokio::test]
 async fn failed_early_part_is_uploaded_later() {
     let fails = AtomicBool::new(true);
-    let bed = TestBed::start(move |request| {
+    let bed = Testbed::start(move |request| {
         let is_first = request.rest == "1" && fails.swap(false, Ordering::SeqCst);
         is_first.then(|| problem(ErrorCode::Overloaded))
     })

@@ -2,7 +2,7 @@
 
 use super::{
     fake_relay::{RecordedRequest, problem, truncated_response},
-    test_bed::TestBed,
+    testbed::Testbed,
 };
 use crate::{
     daemon::transfer::{cancel, request_download},
@@ -38,7 +38,7 @@ fn every(nth: usize) -> impl Fn() -> bool {
 
 #[tokio::test]
 async fn parallel_part_uploads_are_bounded() {
-    let bed = TestBed::start(|_| None).await;
+    let bed = Testbed::start(|_| None).await;
     let (first, first_staged) = bed.upload(BYTES).await;
     let (second, second_staged) = bed.upload(BYTES).await;
     bed.until_status(first, FileStatus::Uploaded).await;
@@ -69,7 +69,7 @@ async fn interrupted_upload_resumes_with_few_repeats() {
     let cuts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&cuts);
     // The relay stores the part, but its response is lost.
-    let bed = TestBed::start(move |request| {
+    let bed = Testbed::start(move |request| {
         (request.method == "PUT" && is_cut()).then(|| {
             counted.fetch_add(1, Ordering::SeqCst);
             truncated_response()
@@ -94,7 +94,7 @@ async fn interrupted_upload_resumes_with_few_repeats() {
 #[tokio::test]
 async fn false_part_list_does_not_complete_an_upload() {
     let false_reports = AtomicUsize::new(0);
-    let bed = TestBed::start(move |request| {
+    let bed = Testbed::start(move |request| {
         let is_create = request.method == "POST" && request.rest.is_empty();
         (is_create && false_reports.fetch_add(1, Ordering::SeqCst) < 3).then(|| {
             let present: Vec<u32> = (0..100).collect();
@@ -126,7 +126,7 @@ async fn retryable_errors_are_retried_and_permanent_ones_fail() {
         ErrorCode::NotFound,
     ];
     let next = AtomicUsize::new(0);
-    let bed = TestBed::start(move |request| {
+    let bed = Testbed::start(move |request| {
         let code = request
             .is_part()
             .then(|| retryable.get(next.fetch_add(1, Ordering::SeqCst)))
@@ -139,7 +139,7 @@ async fn retryable_errors_are_retried_and_permanent_ones_fail() {
     assert!(bed.has(&staged));
 
     let bed =
-        TestBed::start(|request| request.is_part().then(|| problem(ErrorCode::Conflict))).await;
+        Testbed::start(|request| request.is_part().then(|| problem(ErrorCode::Conflict))).await;
     let (file, _) = bed.upload(BYTES).await;
     bed.until_status(file, FileStatus::Failed).await;
     assert!(bed.row(file).await.reason.unwrap().contains("conflict"));
@@ -147,7 +147,7 @@ async fn retryable_errors_are_retried_and_permanent_ones_fail() {
 
 #[tokio::test]
 async fn damaged_or_lost_local_file_fails_the_upload() {
-    let bed = TestBed::start(|request| {
+    let bed = Testbed::start(|request| {
         request
             .is_part()
             .then(|| problem(ErrorCode::SignatureInvalid))
@@ -165,7 +165,7 @@ async fn damaged_or_lost_local_file_fails_the_upload() {
     bed.until_status(damaged, FileStatus::Failed).await;
 
     let bed =
-        TestBed::start(|request| request.is_part().then(|| problem(ErrorCode::Overloaded))).await;
+        Testbed::start(|request| request.is_part().then(|| problem(ErrorCode::Overloaded))).await;
     let (lost, staged) = bed.upload(BYTES).await;
     bed.until(async |bed| bed.row(lost).await.attempt > 0).await;
     bed.node.files.remove(staged.file).await;
@@ -174,7 +174,7 @@ async fn damaged_or_lost_local_file_fails_the_upload() {
 
 #[tokio::test]
 async fn downloaded_file_equals_the_uploaded_one() {
-    let bed = TestBed::start(|_| None).await;
+    let bed = Testbed::start(|_| None).await;
     let (_, staged) = bed.upload(BYTES).await;
     let (file, _) = bed.download(&staged).await;
     bed.until_status(file, FileStatus::Ready).await;
@@ -198,7 +198,7 @@ async fn downloaded_file_equals_the_uploaded_one() {
 async fn download_recovers_from_broken_responses() {
     let is_wrong = every(3);
     let kind = AtomicUsize::new(0);
-    let bed = TestBed::start(move |request| {
+    let bed = Testbed::start(move |request| {
         (request.method == "GET" && is_wrong()).then(|| {
             match kind.fetch_add(1, Ordering::SeqCst) % 4 {
                 0 => truncated_response(),
@@ -216,7 +216,7 @@ async fn download_recovers_from_broken_responses() {
 
 #[tokio::test]
 async fn altered_file_fails_and_can_be_downloaded_again() {
-    let bed = TestBed::start(|_| None).await;
+    let bed = Testbed::start(|_| None).await;
     let (_, staged) = bed.upload(BYTES).await;
     let changes: [fn(&mut std::collections::BTreeMap<u32, Bytes>); 2] = [
         |parts| {
@@ -266,7 +266,7 @@ async fn altered_file_fails_and_can_be_downloaded_again() {
 #[tokio::test]
 async fn missing_blob_fails_the_download() {
     let bed =
-        TestBed::start(|request| (request.method == "GET").then(|| problem(ErrorCode::NotFound)))
+        Testbed::start(|request| (request.method == "GET").then(|| problem(ErrorCode::NotFound)))
             .await;
     let (_, staged) = bed.upload(BYTES).await;
     let (file, _) = bed.download(&staged).await;
@@ -283,7 +283,7 @@ async fn missing_blob_fails_the_download() {
 #[tokio::test]
 async fn cancelled_upload_is_deleted_everywhere() {
     let bed =
-        TestBed::start(|request| (request.rest == "3").then(|| problem(ErrorCode::Overloaded)))
+        Testbed::start(|request| (request.rest == "3").then(|| problem(ErrorCode::Overloaded)))
             .await;
     let (file, staged) = bed.upload(BYTES).await;
     bed.until(async |bed| bed.row(file).await.attempt > 0).await;
@@ -294,7 +294,7 @@ async fn cancelled_upload_is_deleted_everywhere() {
         .await
         .unwrap();
     bed.until(async |bed| !bed.has_blob(&staged)).await;
-    let due = async |bed: &TestBed| {
+    let due = async |bed: &Testbed| {
         bed.node
             .database
             .read(|tx| files::find_next_blob_request(tx))
@@ -309,7 +309,7 @@ async fn cancelled_upload_is_deleted_everywhere() {
 #[tokio::test]
 async fn cancelled_download_makes_no_requests() {
     let bed =
-        TestBed::start(|request| (request.rest == "3").then(|| problem(ErrorCode::Overloaded)))
+        Testbed::start(|request| (request.rest == "3").then(|| problem(ErrorCode::Overloaded)))
             .await;
     let (_, staged) = bed.upload(BYTES).await;
     let (file, id) = bed.download(&staged).await;
@@ -321,7 +321,7 @@ async fn cancelled_download_makes_no_requests() {
         .await
         .unwrap();
     bed.until_status(file, FileStatus::Offered).await;
-    let gets = |bed: &TestBed| {
+    let gets = |bed: &Testbed| {
         bed.requests()
             .iter()
             .filter(|request| request.blob == id)

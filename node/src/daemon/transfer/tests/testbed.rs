@@ -15,13 +15,13 @@ use sealpost_proto::{BlobId, BlobRef, BlobSize, FetchToken, limits};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 /// Node and its fake relay.
-pub(super) struct TestBed {
+pub(super) struct Testbed {
     pub(super) relay: Arc<FakeRelay>,
     pub(super) node: NodeComponents,
     _directory: tempfile::TempDir,
 }
 
-impl TestBed {
+impl Testbed {
     pub(super) async fn start(
         response_override: impl Fn(&RecordedRequest) -> Option<Response> + Send + Sync + 'static,
     ) -> Self {

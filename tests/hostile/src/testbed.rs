@@ -34,7 +34,7 @@ pub(crate) struct PeakMemory {
 }
 
 /// Processes under attack and their honest client.
-pub(crate) struct Bench {
+pub(crate) struct Testbed {
     /// Environment with the relay.
     pub(crate) env: Environment,
     /// Node that the attackers know; it has a webhook.
@@ -68,7 +68,7 @@ pub(crate) fn installed_programs(programs: &Path) -> anyhow::Result<tempfile::Te
     Ok(directory)
 }
 
-impl Bench {
+impl Testbed {
     /// Starts the relay and both nodes from the binaries in `programs`.
     pub(crate) async fn start(programs: &Path, directory: &Path) -> anyhow::Result<Self> {
         let resolver = SilentResolver::start(programs, directory).await?;
