@@ -66,13 +66,13 @@ pub(crate) struct LeasedBatch {
 impl LeasedBatch {
     /// Returns the ids of all items in order of delivery.
     #[must_use]
-    pub(crate) fn items(&self) -> Vec<DeliveryId> {
+    pub(crate) fn item_ids(&self) -> Vec<DeliveryId> {
         let envelopes = self.envelopes.iter().map(|envelope| envelope.id);
-        let mut items: Vec<_> = envelopes
+        let mut ids: Vec<_> = envelopes
             .chain(self.events.iter().map(|event| event.id))
             .collect();
-        items.sort_unstable();
-        items
+        ids.sort_unstable();
+        ids
     }
 
     /// Returns the total size of the envelopes.

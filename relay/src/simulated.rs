@@ -39,7 +39,7 @@ pub struct SimulatedRelay {
 pub struct Call {
     account: AccountId,
     fence: u64,
-    items: Vec<DeliveryId>,
+    item_ids: Vec<DeliveryId>,
     bytes: usize,
 }
 
@@ -251,7 +251,7 @@ impl SimulatedRelay {
         let call = Call {
             account: leased.account,
             fence: leased.fence,
-            items: leased.items(),
+            item_ids: leased.item_ids(),
             bytes: leased.batch_bytes(),
         };
         Ok((call, batch::load(&self.store, leased).await?))
@@ -269,14 +269,14 @@ impl SimulatedRelay {
         let Call {
             account,
             fence,
-            items,
+            item_ids,
             bytes,
         } = call;
         let reason = (class != Class::Succeeded).then(|| "the call failed".to_owned());
         let report = CallReport {
             account,
             fence,
-            items,
+            item_ids,
             bytes,
             outcome: CallOutcome {
                 class,

@@ -139,7 +139,7 @@ impl LaneRun {
         next_batch_bytes: Option<usize>,
     ) -> Result<BatchDelivery, StoreError> {
         let (context, account, fence) = (&*self.context, leased.account, leased.fence);
-        let (items, bytes) = (leased.items(), leased.batch_bytes());
+        let (item_ids, bytes) = (leased.item_ids(), leased.batch_bytes());
         let sent: Vec<_> = leased
             .envelopes
             .iter()
@@ -160,7 +160,7 @@ impl LaneRun {
         let report = CallReport {
             account,
             fence,
-            items,
+            item_ids,
             bytes,
             outcome: call_outcome.clone(),
             random: u64::from_le_bytes(random_array()),
@@ -359,7 +359,7 @@ mod tests {
         let report = CallReport {
             account: BOLT,
             fence: leased.fence,
-            items: leased.items(),
+            item_ids: leased.item_ids(),
             bytes: leased.batch_bytes(),
             outcome: CallOutcome {
                 class: Class::Unreachable,

@@ -48,8 +48,8 @@ pub(crate) struct CallReport {
     pub(crate) account: AccountId,
     /// Fencing token of the lease.
     pub(crate) fence: u64,
-    /// Items of the batch, in order.
-    pub(crate) items: Vec<DeliveryId>,
+    /// Ids of the items of the batch, in order.
+    pub(crate) item_ids: Vec<DeliveryId>,
     /// Size of the batch ([`LeasedBatch::batch_bytes`]).
     pub(crate) bytes: usize,
     pub(crate) outcome: CallOutcome,
@@ -114,9 +114,9 @@ impl Store {
     /// Loads the bytes of envelopes in the given order; `None` for an envelope that was deleted.
     pub(crate) async fn load_bodies(
         &self,
-        items: Vec<DeliveryId>,
+        ids: Vec<DeliveryId>,
     ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        self.read(move |db| items.into_iter().map(|id| load_body(db, id)).collect())
+        self.read(move |db| ids.into_iter().map(|id| load_body(db, id)).collect())
             .await
     }
 
@@ -396,8 +396,8 @@ fn save_lease(
     };
     let items = candidates.load(db, now, account, waiting)?;
     let batch = collect_batch(db, account, fence, limits, items)?;
-    let items = batch.items();
-    let (Some(first), Some(last)) = (items.first(), items.last()) else {
+    let ids = batch.item_ids();
+    let (Some(first), Some(last)) = (ids.first(), ids.last()) else {
         return Err(StoreError::Failed {
             reason: "the leased batch is empty".to_owned(),
         });

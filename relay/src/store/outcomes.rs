@@ -102,12 +102,12 @@ impl<'a> OutcomeChanges<'a> {
     /// Counts an attempt for each envelope of the batch that still waits, and notifies its sender.
     fn record_attempt(
         &mut self,
-        items: &[DeliveryId],
+        item_ids: &[DeliveryId],
         reason: Option<&str>,
         next_attempt_at: Timestamp,
     ) -> Result<(), StoreError> {
         let state = EnvelopeState::Retrying;
-        for id in items {
+        for id in item_ids {
             let Some(waiting) = self.find_waiting(*id)? else {
                 continue;
             };
@@ -138,12 +138,12 @@ impl<'a> OutcomeChanges<'a> {
 
     fn set_aside(
         &mut self,
-        items: &[DeliveryId],
+        item_ids: &[DeliveryId],
         reason: Option<&str>,
         until: Timestamp,
     ) -> Result<(), StoreError> {
-        self.record_attempt(items, reason, until)?;
-        for id in items {
+        self.record_attempt(item_ids, reason, until)?;
+        for id in item_ids {
             if !lanes::set_aside(self.db, self.account, item_id(*id), until)? {
                 self.requeue_last(*id)?;
             }
@@ -154,15 +154,15 @@ impl<'a> OutcomeChanges<'a> {
     fn apply_effects(
         &mut self,
         effects: &[Effect],
-        items: &[DeliveryId],
+        item_ids: &[DeliveryId],
         reason: Option<&str>,
     ) -> Result<(), StoreError> {
         for effect in effects {
             match *effect {
                 Effect::Retry { next_attempt_at } => {
-                    self.record_attempt(items, reason, next_attempt_at)?;
+                    self.record_attempt(item_ids, reason, next_attempt_at)?;
                 }
-                Effect::SetAside { until } => self.set_aside(items, reason, until)?,
+                Effect::SetAside { until } => self.set_aside(item_ids, reason, until)?,
                 Effect::TurnedOff | Effect::Lease { .. } => {}
             }
         }
@@ -192,7 +192,7 @@ pub(super) fn finish_call(
         elapsed,
     } = &report.outcome;
     let results = match class {
-        Class::Succeeded => batch_results::evaluate(&report.items, results),
+        Class::Succeeded => batch_results::evaluate(&report.item_ids, results),
         Class::Unreachable
         | Class::TimedOut
         | Class::Unavailable
@@ -208,8 +208,8 @@ pub(super) fn finish_call(
     let event = Event::Finished {
         fence: report.fence,
         class: *class,
-        first: report.items.first().copied().unwrap_or(DeliveryId(0)),
-        items: report.items.len(),
+        first: report.item_ids.first().copied().unwrap_or(DeliveryId(0)),
+        items: report.item_ids.len(),
         bytes: report.bytes,
         elapsed: *elapsed,
         retry_after: results.retry_after,
@@ -218,7 +218,7 @@ pub(super) fn finish_call(
     let attempt_reason = reason.as_deref().or(results.retry_after.map(|_| DEFERRED));
     let mut changes = OutcomeChanges::new(db, now, report.account);
     changes.apply_results(&results)?;
-    changes.apply_effects(&effects, &report.items, attempt_reason)?;
+    changes.apply_effects(&effects, &report.item_ids, attempt_reason)?;
     let stored_count = changes.stored_count;
     let mut accounts_to_notify = changes.queue.write(db, now)?;
     lanes::set_reason(db, report.account, reason.as_deref())?;
@@ -249,10 +249,10 @@ pub(super) fn acknowledge(
     account: AccountId,
     results: &DeliveryResults,
 ) -> Result<BatchOutcome, StoreError> {
-    let mut items: Vec<_> = results.results.iter().map(|result| result.id).collect();
-    items.sort_unstable();
-    items.dedup();
-    let evaluated = batch_results::evaluate(&items, &results.results);
+    let mut item_ids: Vec<_> = results.results.iter().map(|result| result.id).collect();
+    item_ids.sort_unstable();
+    item_ids.dedup();
+    let evaluated = batch_results::evaluate(&item_ids, &results.results);
     let Some(mut lane) = lanes::load(db, account)? else {
         return Ok(BatchOutcome::EMPTY);
     };
@@ -263,7 +263,7 @@ pub(super) fn acknowledge(
     let effects = lane.step(now, event, 0);
     let mut changes = OutcomeChanges::new(db, now, account);
     changes.apply_results(&evaluated)?;
-    changes.apply_effects(&effects, &items, Some(DEFERRED))?;
+    changes.apply_effects(&effects, &item_ids, Some(DEFERRED))?;
     let stored_count = changes.stored_count;
     let mut accounts_to_notify = changes.queue.write(db, now)?;
     lanes::save(db, now, account, &lane)?;

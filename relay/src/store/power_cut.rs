@@ -48,7 +48,7 @@ async fn deliver(fixture: &Fixture) -> Option<(LeasedBatch, Vec<Option<Vec<u8>>>
         .lease_batch(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX)
         .await
         .unwrap()?;
-    let bodies = fixture.store.load_bodies(leased.items()).await.unwrap();
+    let bodies = fixture.store.load_bodies(leased.item_ids()).await.unwrap();
     let stored = |id| DeliveryResult {
         id,
         outcome: DeliveryOutcome::Stored,
@@ -56,11 +56,11 @@ async fn deliver(fixture: &Fixture) -> Option<(LeasedBatch, Vec<Option<Vec<u8>>>
     let report = CallReport {
         account: BOLT,
         fence: leased.fence,
-        items: leased.items(),
+        item_ids: leased.item_ids(),
         bytes: leased.batch_bytes(),
         outcome: CallOutcome {
             class: Class::Succeeded,
-            results: leased.items().into_iter().map(stored).collect(),
+            results: leased.item_ids().into_iter().map(stored).collect(),
             reason: None,
             elapsed: Duration::ZERO,
         },

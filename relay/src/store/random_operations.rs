@@ -256,7 +256,7 @@ impl Scenario {
         let report = CallReport {
             account: batch.account,
             fence: batch.fence,
-            items: batch.items(),
+            item_ids: batch.item_ids(),
             bytes: batch.batch_bytes(),
             outcome: CallOutcome {
                 class,
@@ -291,7 +291,7 @@ impl Scenario {
             },
         ];
         batch
-            .items()
+            .item_ids()
             .into_iter()
             .map(|id| DeliveryResult {
                 id,
@@ -405,7 +405,7 @@ impl Scenario {
                     id,
                     outcome: DeliveryOutcome::Stored,
                 };
-                let results = batch.items().into_iter().map(stored).collect();
+                let results = batch.item_ids().into_iter().map(stored).collect();
                 let results = DeliveryResults {
                     fence: batch.fence,
                     results,

@@ -37,7 +37,7 @@ async fn suspended_account_receives_nothing_until_resumed() {
     let report = CallReport {
         account: BOLT,
         fence: leased.fence,
-        items: leased.items(),
+        item_ids: leased.item_ids(),
         bytes: leased.batch_bytes(),
         outcome: CallOutcome {
             class: Class::Unreachable,

@@ -30,7 +30,7 @@ impl Fixture {
         let Some(leased) = self.store.pull(now, BOLT, limits).await.unwrap() else {
             return;
         };
-        let results = leased.items().into_iter().map(|id| DeliveryResult {
+        let results = leased.item_ids().into_iter().map(|id| DeliveryResult {
             id,
             outcome: DeliveryOutcome::Stored,
         });

@@ -55,7 +55,7 @@ async fn callable_lanes_are_leased_with_the_commit() {
     fixture.submit(4).await.unwrap();
     let leased = fixture.store.notifier.take_pending_work().leased;
     assert_eq!(
-        leased[0].items().len(),
+        leased[0].item_ids().len(),
         5,
         "the batch includes everything that waited"
     );
@@ -123,7 +123,7 @@ async fn stale_call_end_is_ignored() {
             .unwrap()
     };
     let (lost, under_way) = (call(NOW).await, call(NOW.plus(LEASE_DURATION)).await);
-    assert_eq!(lost.items(), under_way.items());
+    assert_eq!(lost.item_ids(), under_way.item_ids());
     assert!(!fixture.end(&lost, Class::Gone).await.is_turned_off);
     assert!(fixture.end(&under_way, Class::Gone).await.is_turned_off);
 }
@@ -155,7 +155,7 @@ async fn restart_recovers_leases() {
         .unwrap()
         .unwrap();
     assert!(leased.fence > lost.fence);
-    assert_eq!(leased.items(), lost.items());
+    assert_eq!(leased.item_ids(), lost.item_ids());
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ impl Fixture {
         let report = CallReport {
             account: BOLT,
             fence: leased.fence,
-            items: leased.items(),
+            item_ids: leased.item_ids(),
             bytes: leased.batch_bytes(),
             outcome: CallOutcome {
                 class,

@@ -17,7 +17,7 @@ async fn digests_are_deleted_after_37_days() {
         .await
         .unwrap()
         .unwrap();
-    let results = leased.items().into_iter().map(|id| DeliveryResult {
+    let results = leased.item_ids().into_iter().map(|id| DeliveryResult {
         id,
         outcome: DeliveryOutcome::Stored,
     });
@@ -27,7 +27,7 @@ async fn digests_are_deleted_after_37_days() {
     };
     fixture.store.acknowledge(NOW, BOLT, results).await.unwrap();
     assert_eq!(
-        fixture.store.load_bodies(leased.items()).await.unwrap(),
+        fixture.store.load_bodies(leased.item_ids()).await.unwrap(),
         [None]
     );
     assert_eq!(fixture.state(0).await, EnvelopeState::Stored);

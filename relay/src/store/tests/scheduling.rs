@@ -123,7 +123,7 @@ async fn served_lane_goes_behind_the_others() {
     fixture.submit(2).await.unwrap();
     // The refusal becomes an event for Acme, a second before the run of Bolt's lane ends.
     let refused = DeliveryResult {
-        id: leased.items()[0],
+        id: leased.item_ids()[0],
         outcome: DeliveryOutcome::Refused,
     };
     let results = DeliveryResults {
@@ -136,13 +136,13 @@ async fn served_lane_goes_behind_the_others() {
         .await
         .unwrap();
     let stored = DeliveryResult {
-        id: leased.items()[1],
+        id: leased.item_ids()[1],
         outcome: DeliveryOutcome::Stored,
     };
     let report = CallReport {
         account: BOLT,
         fence: leased.fence,
-        items: leased.items()[1..].to_vec(),
+        item_ids: leased.item_ids()[1..].to_vec(),
         bytes: leased.batch_bytes(),
         outcome: CallOutcome {
             class: Class::Succeeded,
@@ -214,11 +214,11 @@ async fn slow_lane_uses_failing_slots() {
         let report = CallReport {
             account: BOLT,
             fence: leased.fence,
-            items: leased.items(),
+            item_ids: leased.item_ids(),
             bytes: ENVELOPE_BYTES_MAX,
             outcome: CallOutcome {
                 class,
-                results: leased.items().into_iter().map(stored).collect(),
+                results: leased.item_ids().into_iter().map(stored).collect(),
                 reason: None,
                 elapsed,
             },
