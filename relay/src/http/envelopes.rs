@@ -61,7 +61,7 @@ pub(super) async fn submit(
     let settings = settings.load();
     let rate_limiters = settings.rate_limiters.for_overrides(signed.rate_overrides);
     rate_limiters.charge_envelopes(signed.account, envelopes.len())?;
-    let has_short_record = !rate_limiters.retains_records(signed.account, envelopes.len());
+    let has_short_record = !rate_limiters.try_charge_long_records(signed.account, envelopes.len());
     require_space(&storage, signed.body.bytes.len())?;
     // Frees the parsed body, but keeps its memory reserved until the commit: hundreds of requests
     // can wait for the same one.

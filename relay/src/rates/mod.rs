@@ -164,9 +164,9 @@ impl AccountRateLimiters {
         charge(self.blob_kibibytes.as_ref(), &account, to_kibibytes(bytes))
     }
 
-    /// Counts envelopes whose records are to be retained for long. Returns false if the account has
+    /// Charges envelopes whose records are to be retained for long. Returns false if the account has
     /// exceeded the number of such envelopes.
-    pub(crate) fn retains_records(&self, account: AccountId, envelopes: usize) -> bool {
+    pub(crate) fn try_charge_long_records(&self, account: AccountId, envelopes: usize) -> bool {
         let quantity = u32::try_from(envelopes).unwrap_or(u32::MAX);
         let limiter = self.long_records.as_ref();
         limiter.is_some_and(|limiter| limiter.charge(&account, quantity).is_ok())
