@@ -79,7 +79,12 @@ impl Comparison {
 
     fn print_ratio(&mut self) {
         let mut times: Vec<_> = (0..ROUNDS)
-            .map(|_| (once(&mut self.sealpost), once(&mut self.primitives)))
+            .map(|_| {
+                (
+                    seconds_per_run(&mut self.sealpost),
+                    seconds_per_run(&mut self.primitives),
+                )
+            })
             .collect();
         let mut median = |part: fn(&(f64, f64)) -> f64| {
             times.sort_by(|a, b| part(a).total_cmp(&part(b)));
@@ -100,7 +105,7 @@ impl Comparison {
 }
 
 /// Returns the seconds per run, over at least [`ROUND_TIME`].
-fn once(run: &mut dyn FnMut()) -> f64 {
+fn seconds_per_run(run: &mut dyn FnMut()) -> f64 {
     let (start, mut runs) = (Instant::now(), 0_u32);
     while start.elapsed() < ROUND_TIME {
         run();

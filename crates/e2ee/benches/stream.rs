@@ -47,7 +47,7 @@ fn main() {
         let mut group = criterion.benchmark_group("stream");
         group.throughput(Throughput::Bytes(comparison.bytes as u64));
         group.bench_function(comparison.name, |bencher| {
-            bencher.iter(|| (comparison.once)())
+            bencher.iter(|| (comparison.run)())
         });
         group.finish();
     }
@@ -59,15 +59,15 @@ fn main() {
 struct Comparison {
     name: &'static str,
     bytes: usize,
-    once: Box<dyn FnMut()>,
+    run: Box<dyn FnMut()>,
 }
 
 impl Comparison {
-    fn new(name: &'static str, bytes: usize, once: impl FnMut() + 'static) -> Self {
+    fn new(name: &'static str, bytes: usize, run: impl FnMut() + 'static) -> Self {
         Self {
             name,
             bytes,
-            once: Box::new(once),
+            run: Box::new(run),
         }
     }
 
@@ -75,7 +75,7 @@ impl Comparison {
     fn time(&mut self) -> f64 {
         let times = FILE_BYTES.div_ceil(self.bytes);
         let start = Instant::now();
-        (0..times).for_each(|_| (self.once)());
+        (0..times).for_each(|_| (self.run)());
         start.elapsed().as_secs_f64() / (times * self.bytes) as f64
     }
 }
