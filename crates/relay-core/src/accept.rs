@@ -133,13 +133,13 @@ pub fn decide(now: Timestamp, quotas: &Quotas, context: SubmissionContext) -> Ve
         return refuse_with_delay(ErrorCode::MailboxSuspended, MAILBOX_SUSPENDED_RETRY);
     }
     if context.follows_refusal {
-        return refuse_until_space(ErrorCode::AfterRefused);
+        return refuse_with_delay(ErrorCode::AfterRefused, MAILBOX_FULL_RETRY);
     }
     if context.is_sender_limit_reached {
         return refuse_with_delay(ErrorCode::MailboxFull, SENDER_LIMIT_RETRY);
     }
     if !quotas.allows_envelope(usage, context.account, context.size_bytes as u64) {
-        return refuse_until_space(ErrorCode::MailboxFull);
+        return refuse_with_delay(ErrorCode::MailboxFull, MAILBOX_FULL_RETRY);
     }
     Verdict::Accept { expires_at }
 }
@@ -184,10 +184,6 @@ const fn refuse(code: ErrorCode) -> Verdict {
         code,
         retry_after: None,
     })
-}
-
-const fn refuse_until_space(code: ErrorCode) -> Verdict {
-    refuse_with_delay(code, MAILBOX_FULL_RETRY)
 }
 
 const fn refuse_with_delay(code: ErrorCode, wait: Duration) -> Verdict {
