@@ -135,7 +135,7 @@ impl SilentEndpoint {
 }
 
 #[tokio::test]
-async fn failed_tests_read_and_take_alike() {
+async fn failed_tests_have_same_text_and_duration() {
     let relay = Relay::start().await;
     let silent = SilentEndpoint::start().await;
     // Bound, so that no other process gets the port, but not listening.
