@@ -161,7 +161,7 @@ impl Listener {
         while let Some((stream, peer)) = accept(&endpoint, &shutdown).await {
             let activity = Activity::new();
             match slots.reserve(peer, &activity) {
-                Err(no_slot) => handler.log_refusal(no_slot),
+                Err(no_slot) => handler.record_refusal(no_slot),
                 Ok(slot) => {
                     let (handler, counted) = (Arc::clone(&handler), handler.counts.count_open());
                     open.spawn(async move {
@@ -214,7 +214,7 @@ impl ConnectionHandler {
         let slot = self
             .handshakes
             .reserve(peer, activity)
-            .map_err(|no_slot| self.log_refusal(no_slot))
+            .map_err(|no_slot| self.record_refusal(no_slot))
             .ok()?;
         let finished = tokio::select! {
             finished = timeout(self.handshake_timeout, tls.handshake(stream)) => finished,
@@ -228,7 +228,7 @@ impl ConnectionHandler {
         None
     }
 
-    fn log_refusal(&self, no_slot: NoSlot) {
+    fn record_refusal(&self, no_slot: NoSlot) {
         let (counter, reason) = match no_slot {
             NoSlot::Full => (&self.counts.refused_at_limit, "all slots are in use"),
             NoSlot::AddressLimit => (
