@@ -143,7 +143,7 @@ impl TransferTask {
         let active: Vec<_> = self
             .files
             .iter()
-            .map(|(key, file)| (*key, file.source()))
+            .map(|(key, file)| (*key, file.identity()))
             .collect();
         let snapshot = self
             .context

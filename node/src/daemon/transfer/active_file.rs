@@ -2,7 +2,7 @@
 
 use super::{
     Download, EarlyUpload, PROGRESS_SAVE_INTERVAL, TransferError, Upload, meter::Meter,
-    snapshot::FileSource,
+    snapshot::FileIdentity,
 };
 use crate::{
     daemon::Database,
@@ -114,13 +114,13 @@ impl ActiveFile {
         self.transfer.meter().bytes()
     }
 
-    pub(super) fn source(&self) -> FileSource {
+    pub(super) fn identity(&self) -> FileIdentity {
         match (&self.transfer, &self.row) {
-            (FileTransfer::Early(upload), None) => FileSource::Early {
+            (FileTransfer::Early(upload), None) => FileIdentity::Early {
                 blob: upload.blob.id,
                 is_being_sealed: upload.is_being_sealed(),
             },
-            (_, row) => FileSource::Row(row.as_ref().map(|row| row.id)),
+            (_, row) => FileIdentity::Row(row.as_ref().map(|row| row.id)),
         }
     }
 

@@ -5,7 +5,7 @@ use sealpost_node_core::model::FileId;
 use sealpost_proto::{BlobId, Timestamp};
 
 /// Identity of an active file in the database.
-pub(super) enum FileSource {
+pub(super) enum FileIdentity {
     /// Id of its row.
     Row(Option<FileId>),
     /// Early upload, which may not have a row yet.
@@ -36,7 +36,7 @@ impl Snapshot {
     pub(super) fn read(
         tx: &Tx<'_>,
         direction: Direction,
-        active: &[(u64, FileSource)],
+        active: &[(u64, FileIdentity)],
     ) -> Result<Self, Fault> {
         let mut snapshot = Self {
             stopped: Vec::new(),
@@ -44,18 +44,18 @@ impl Snapshot {
             new: Vec::new(),
             due: files::find_next_due(tx, direction)?,
         };
-        for (key, source) in active {
-            match source {
-                FileSource::Row(Some(id)) if files::is_transferring(tx, *id)? => {}
-                FileSource::Row(_) => snapshot.stopped.push((*key, StopMode::Immediately)),
-                FileSource::Early {
+        for (key, identity) in active {
+            match identity {
+                FileIdentity::Row(Some(id)) if files::is_transferring(tx, *id)? => {}
+                FileIdentity::Row(_) => snapshot.stopped.push((*key, StopMode::Immediately)),
+                FileIdentity::Early {
                     blob,
                     is_being_sealed,
                 } => snapshot.check_early_upload(tx, *key, blob, *is_being_sealed)?,
             }
         }
         for row in files::load_due_transfers(tx, direction, 2 * ACTIVE_FILES_MAX)? {
-            if !active.iter().any(|(_, source)| source.matches(&row)) {
+            if !active.iter().any(|(_, identity)| identity.matches(&row)) {
                 let digests = files::load_part_digests(tx, row.id)?;
                 snapshot.new.push((row, digests));
             }
@@ -82,7 +82,7 @@ impl Snapshot {
     }
 }
 
-impl FileSource {
+impl FileIdentity {
     fn matches(&self, row: &StoredFile) -> bool {
         match self {
             Self::Row(id) => *id == Some(row.id),
