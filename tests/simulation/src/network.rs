@@ -55,13 +55,13 @@ impl Simulation {
 
     /// Transmits an event across the network; returns false if it was lost.
     fn transmit(&mut self, what: &str, make_event: impl Fn() -> Event) -> bool {
-        if self.random.happens(self.rates.lost) {
+        if self.random.happens_per_mille(self.rates.lost) {
             self.log(&format!("{what} is lost"));
             return false;
         }
-        let copies = 1 + u64::from(self.random.happens(self.rates.duplicated));
+        let copies = 1 + u64::from(self.random.happens_per_mille(self.rates.duplicated));
         for _ in 0..copies {
-            let is_late = self.random.happens(self.rates.delayed);
+            let is_late = self.random.happens_per_mille(self.rates.delayed);
             let delay = if is_late {
                 self.random.between(SECOND, 20 * MINUTE)
             } else {
@@ -119,7 +119,7 @@ impl Simulation {
         for node in 0..self.nodes.len() {
             if self.nodes[node].is_up
                 && !self.nodes[node].has_webhook
-                && !self.random.happens(self.rates.lost_wakes)
+                && !self.random.happens_per_mille(self.rates.lost_wakes)
             {
                 self.wake(node, Task::Pull, 20);
             }
@@ -270,20 +270,20 @@ impl Simulation {
         }
         self.log(&format!("call {number} reaches node-{node}"));
         self.record_relay_contact(node).await?;
-        let has_error = self.random.happens(self.rates.webhook_errors);
+        let has_error = self.random.happens_per_mille(self.rates.webhook_errors);
         let is_poisoned = self
             .relay
             .calls
             .get(&number)
             .is_some_and(|call| call.is_poisoned);
         let has_several = batch.deliveries.len() > 1;
-        if has_error && has_several && !is_poisoned && self.random.happens(300) {
+        if has_error && has_several && !is_poisoned && self.random.happens_per_mille(300) {
             let nothing = DeliveryResults::default();
             self.respond_to_call(generation, number, Class::TooLarge, nothing);
             return Ok(());
         }
         // A webhook that returns an error may have stored everything before.
-        if is_poisoned || has_error && self.random.happens(500) {
+        if is_poisoned || has_error && self.random.happens_per_mille(500) {
             self.respond_to_call(
                 generation,
                 number,
@@ -334,7 +334,8 @@ impl Simulation {
         node: usize,
         batch: DeliveryBatch,
     ) -> Result<Option<DeliveryResults>, Violation> {
-        if self.mutant == Some(Mutant::NodeAcknowledgesEarly) && self.random.happens(200) {
+        if self.mutant == Some(Mutant::NodeAcknowledgesEarly) && self.random.happens_per_mille(200)
+        {
             return Ok(Some(all_stored(&batch)));
         }
         let (identity, fence) = (self.identity(node), batch.fence);
@@ -356,7 +357,7 @@ impl Simulation {
             )));
         }
         // A delivery without a result counts as deferred, too.
-        if self.random.happens(700) {
+        if self.random.happens_per_mille(700) {
             results.extend(deferred);
             results.sort_by_key(|result| result.id);
         }
@@ -367,7 +368,7 @@ impl Simulation {
     /// one envelope on.
     fn defer_some(&mut self, mut batch: DeliveryBatch) -> (DeliveryBatch, Vec<DeliveryResult>) {
         let mut deferred = Vec::new();
-        if batch.deliveries.len() > 1 && self.random.happens(self.rates.deferred) {
+        if batch.deliveries.len() > 1 && self.random.happens_per_mille(self.rates.deferred) {
             let first = &batch.deliveries[self.random.index(batch.deliveries.len())];
             let (mailbox, from) = (first.mailbox, first.id);
             let outcome = DeliveryOutcome::Deferred {

@@ -131,7 +131,7 @@ impl Node {
             }),
             store: Store::with_entropy(database, data_key, entropy),
             account: AccountId::from_bytes(random.bytes()),
-            has_webhook: random.happens(500),
+            has_webhook: random.happens_per_mille(500),
             skew_ms: 0,
             generation: 0,
             is_up: true,

@@ -27,7 +27,7 @@ impl Random {
     }
 
     /// Returns true with a probability of `per_mille` in a thousand.
-    pub(crate) fn happens(&mut self, per_mille: u64) -> bool {
+    pub(crate) fn happens_per_mille(&mut self, per_mille: u64) -> bool {
         self.below(1_000) < per_mille
     }
 

@@ -158,7 +158,8 @@ impl Relay {
         if mutant == Some(Mutant::RelayReversesEnvelopes) {
             request.envelopes.reverse();
         }
-        let drops_one = mutant == Some(Mutant::RelayDropsEnvelopes) && random.happens(200);
+        let drops_one =
+            mutant == Some(Mutant::RelayDropsEnvelopes) && random.happens_per_mille(200);
         let dropped = if drops_one {
             request.envelopes.pop().map(|envelope| envelope.id)
         } else {
@@ -187,7 +188,7 @@ impl Relay {
                 }
                 self.expiries.insert(result.id, *expires_at);
                 self.accepted.push((account, result.id));
-                if random.happens(poison) {
+                if random.happens_per_mille(poison) {
                     self.poisoned.insert(result.id);
                 }
             }

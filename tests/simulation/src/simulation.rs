@@ -150,7 +150,7 @@ impl Simulation {
                 .await?;
             nodes.push(node);
         }
-        let has_large_jumps = random.happens(300);
+        let has_large_jumps = random.happens_per_mille(300);
         let model = Model::new(
             nodes.iter().map(Node::fingerprint).collect(),
             has_large_jumps,
@@ -361,7 +361,7 @@ impl Simulation {
     }
 
     fn jump_clock(&mut self, node: Option<usize>) {
-        let max = if self.has_large_jumps && self.random.happens(700) {
+        let max = if self.has_large_jumps && self.random.happens_per_mille(700) {
             LARGE_SKEW_MAX
         } else {
             SKEW_MAX
@@ -420,8 +420,8 @@ impl Simulation {
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
         T: Send + 'static,
     {
-        let crashes = self.random.happens(self.rates.crashed);
-        let loses_commit = crashes && self.random.happens(500);
+        let crashes = self.random.happens_per_mille(self.rates.crashed);
+        let loses_commit = crashes && self.random.happens_per_mille(500);
         let (mutant, roll, last_seen) = (
             self.mutant,
             self.random.below(1_000),
@@ -492,7 +492,7 @@ impl Simulation {
 
     /// Crashes the relay with the configured probability; returns whether it did.
     pub(crate) fn maybe_crash_relay(&mut self, when: &str) -> bool {
-        if !self.random.happens(self.rates.crashed / 2) {
+        if !self.random.happens_per_mille(self.rates.crashed / 2) {
             return false;
         }
         self.crashes += 1;

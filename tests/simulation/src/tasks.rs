@@ -56,7 +56,7 @@ impl Simulation {
     /// Wakes the tasks that may have work after a commit; some wake-ups are lost.
     pub(crate) fn wake_all(&mut self, node: usize) {
         for task in [Task::Submit, Task::RelayJobs] {
-            if !self.random.happens(self.rates.lost_wakes) {
+            if !self.random.happens_per_mille(self.rates.lost_wakes) {
                 let after = self.random.between(1, 50);
                 self.wake(node, task, after);
             }

@@ -86,14 +86,14 @@ struct PlannedInvite {
 
 impl PlannedInvite {
     fn generate(inviter: usize, kind: InviteKind, random: &mut Random) -> Self {
-        let is_short = kind == InviteKind::Single && random.happens(200);
+        let is_short = kind == InviteKind::Single && random.happens_per_mille(200);
         let lifetime = if is_short {
             random.between(10 * MINUTE, 40 * MINUTE)
         } else {
             7 * DAY
         };
-        let auto_accept = random.happens(500);
-        let is_rejected = !auto_accept && random.happens(200);
+        let auto_accept = random.happens_per_mille(500);
+        let is_rejected = !auto_accept && random.happens_per_mille(200);
         Self {
             inviter,
             kind,
@@ -131,13 +131,13 @@ impl Users {
         };
         for node in 1..nodes {
             let peer = random.index(node);
-            let (inviter, invitee) = if random.happens(500) {
+            let (inviter, invitee) = if random.happens_per_mille(500) {
                 (peer, node)
             } else {
                 (node, peer)
             };
             users.plan_pairing(inviter, invitee, nodes, random);
-            if random.happens(300) {
+            if random.happens_per_mille(300) {
                 users.plan_pairing(invitee, inviter, nodes, random);
             }
         }
@@ -150,7 +150,7 @@ impl Users {
             .iter()
             .position(|invite| invite.inviter == inviter && invite.kind == InviteKind::Contact);
         let invite = contact_address.unwrap_or_else(|| {
-            let kind = if random.happens(400) {
+            let kind = if random.happens_per_mille(400) {
                 InviteKind::Contact
             } else {
                 InviteKind::Single
@@ -166,9 +166,9 @@ impl Users {
         });
         // Sometimes a user passes on a single-use invite.
         let other = (0..nodes).find(|node| *node != inviter && *node != invitee);
-        if let Some(invitee) =
-            other.filter(|_| self.invites[invite].kind == InviteKind::Single && random.happens(400))
-        {
+        if let Some(invitee) = other.filter(|_| {
+            self.invites[invite].kind == InviteKind::Single && random.happens_per_mille(400)
+        }) {
             self.pairings.push(Pairing {
                 invite,
                 invitee,
@@ -198,7 +198,7 @@ impl Users {
             for _ in 0..random.between(2, 7) {
                 actions.push((random.below(fault_phase), Action::SendMessage(node)));
             }
-            if random.happens(rates.blocked) {
+            if random.happens_per_mille(rates.blocked) {
                 actions.push((
                     random.between(fault_phase / 3, fault_phase),
                     Action::BlockConnection(node),
@@ -206,11 +206,11 @@ impl Users {
             }
         }
         for invite in 0..self.invites.len() {
-            if random.happens(120) {
+            if random.happens_per_mille(120) {
                 actions.push((random.below(fault_phase), Action::RevokeInvite(invite)));
             }
         }
-        if nodes > 2 && random.happens(rates.deleted) {
+        if nodes > 2 && random.happens_per_mille(rates.deleted) {
             actions.push((
                 random.between(fault_phase / 3, fault_phase),
                 Action::DeleteAccount(random.index(nodes)),
@@ -282,7 +282,7 @@ impl Simulation {
         if ready.is_empty() || !self.nodes[node].is_up {
             return Ok(Some(5 * MINUTE));
         }
-        let to_all = self.random.happens(200);
+        let to_all = self.random.happens_per_mille(200);
         let one = self.random.index(ready.len());
         let to: Vec<_> = ready
             .into_iter()
@@ -312,7 +312,7 @@ impl Simulation {
             self.wake_all(node);
         }
         // Some users write several messages in a row.
-        Ok(self.random.happens(400).then_some(SECOND))
+        Ok(self.random.happens_per_mille(400).then_some(SECOND))
     }
 
     async fn read_messages(&mut self, node: usize) -> Result<Option<u64>, Violation> {
