@@ -48,10 +48,7 @@ pub(crate) fn router(parts: ApiParts) -> Router {
     // Federation does not exist yet, so its route is not part of the OpenAPI document.
     let routes = Router::from(routes()).route("/v1/at/{host}/{*rest}", any(refuse_foreign));
     with_problems(routes)
-        .layer(from_fn_with_state(
-            state.clone(),
-            rate_limits::account_for_request,
-        ))
+        .layer(from_fn_with_state(state.clone(), rate_limits::apply_limits))
         .layer(from_fn_with_state(metrics, log::log))
         .with_state(state)
 }

@@ -41,9 +41,9 @@ pub(super) fn check_ip_rate_limit(
     Ok(settings.rate_limiters.check_ip_rate_limit(address)?)
 }
 
-/// Charges each request that no handler charged to the address of its client, for example one with
+/// Charges the client's address for each request that no handler has charged, for example one with
 /// a forged signature. Holds memory for the responses to accounts, and adds the rate limit headers.
-pub(super) async fn account_for_request(
+pub(super) async fn apply_limits(
     State(state): State<ApiState>,
     request: Request,
     next: Next,
