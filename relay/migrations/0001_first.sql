@@ -28,11 +28,12 @@ CREATE TABLE closed_accounts (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX closed_accounts_by_state ON closed_accounts (is_emptied, closed_at);
 
+-- used: number of accounts that registered with the token.
 -- uses_left: NULL if any number of accounts may register with the token.
 CREATE TABLE registration_tokens (
     name         TEXT    NOT NULL PRIMARY KEY,
     digest       BLOB    NOT NULL UNIQUE,
-    uses         INTEGER NOT NULL DEFAULT 0,
+    used         INTEGER NOT NULL DEFAULT 0,
     uses_left    INTEGER,
     expires_at   INTEGER,
     created_at   INTEGER NOT NULL,

@@ -169,7 +169,7 @@ impl From<RegistrationToken> for Token {
     fn from(token: RegistrationToken) -> Self {
         Self {
             name: token.name,
-            uses: token.uses,
+            uses: token.used,
             uses_left: token.uses_left,
             expires_at: token.expires_at,
             created_at: token.created_at,

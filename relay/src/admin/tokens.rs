@@ -96,7 +96,7 @@ pub(super) async fn create(
     let registration = NewRegistrationToken {
         name: new.name,
         digest: Sha256::digest(&token).into(),
-        uses: new.uses,
+        uses_max: new.uses,
         expires_at: lifetime
             .map(|lifetime| now.plus(lifetime.min(REGISTRATION_TOKEN_LIFETIME_MAX))),
     };

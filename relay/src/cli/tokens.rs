@@ -106,7 +106,7 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
     let mut table = TextTable::new(&[
         "NAME",
         "STATE",
-        "USES",
+        "USED",
         "LEFT",
         "EXPIRES",
         "CREATED",

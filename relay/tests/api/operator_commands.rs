@@ -382,7 +382,7 @@ async fn token_commands_work() {
     let list = run_command(directory, "tokens list").await.ok();
     assert_table(
         &list,
-        "NAME       STATE  USES  LEFT  EXPIRES  CREATED  LAST USED",
+        "NAME       STATE  USED  LEFT  EXPIRES  CREATED  LAST USED",
         "customers  valid     0     5  in 30 d      0 s          -",
     );
     assert!(!list.contains("sealpost_rt_"));

@@ -13,7 +13,7 @@ pub(crate) struct NewRegistrationToken {
     /// SHA-256 of the secret.
     pub(crate) digest: [u8; 32],
     /// Number of accounts that may register with it; absent for any number.
-    pub(crate) uses: Option<u64>,
+    pub(crate) uses_max: Option<u64>,
     pub(crate) expires_at: Option<Timestamp>,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct NewRegistrationToken {
 pub(crate) struct RegistrationToken {
     pub(crate) name: String,
     /// Number of accounts that registered with it.
-    pub(crate) uses: u64,
+    pub(crate) used: u64,
     /// Number of accounts that may still register; absent for any number.
     pub(crate) uses_left: Option<u64>,
     pub(crate) expires_at: Option<Timestamp>,
@@ -30,7 +30,7 @@ pub(crate) struct RegistrationToken {
     pub(crate) last_used_at: Option<Timestamp>,
 }
 
-const COLUMNS: &str = "name, uses, uses_left, expires_at, created_at, last_used_at";
+const COLUMNS: &str = "name, used, uses_left, expires_at, created_at, last_used_at";
 
 impl Store {
     /// Stores a token. The inner error is `conflict` if the name is in use, or `quota_exceeded` if
@@ -72,7 +72,7 @@ impl Store {
 fn read(row: &Row<'_>) -> Result<RegistrationToken, RowError> {
     Ok(RegistrationToken {
         name: row.read("name")?,
-        uses: row.read("uses")?,
+        used: row.read("used")?,
         uses_left: row.read("uses_left")?,
         expires_at: row.optional_timestamp("expires_at")?,
         created_at: row.timestamp("created_at")?,
@@ -97,7 +97,7 @@ fn create(
         params![
             new.name,
             new.digest,
-            new.uses.map(to_integer),
+            new.uses_max.map(to_integer),
             new.expires_at.map(to_millis),
             to_millis(now)
         ],
@@ -107,8 +107,8 @@ fn create(
     }
     Ok(Ok(RegistrationToken {
         name: new.name,
-        uses: 0,
-        uses_left: new.uses,
+        used: 0,
+        uses_left: new.uses_max,
         expires_at: new.expires_at,
         created_at: now,
         last_used_at: None,
@@ -133,7 +133,7 @@ pub(in crate::store) fn use_token(
     now: Timestamp,
     name: &str,
 ) -> Result<(), StoreError> {
-    let sql = "UPDATE registration_tokens SET uses = uses + 1, uses_left = uses_left - 1, \
+    let sql = "UPDATE registration_tokens SET used = used + 1, uses_left = uses_left - 1, \
                last_used_at = ? WHERE name = ?";
     query::execute(db, sql, params![to_millis(now), name])?;
     Ok(())
