@@ -3,7 +3,7 @@
 //! A name that looks like another one, or like nothing, invites impersonation. A node's own name
 //! must therefore be unambiguous ([`parse_own_name`]), and a name that a peer chose is displayed
 //! with everything visible that could deceive ([`visible_name`]). Scripts may be mixed between
-//! words, but not within a word (UTS #39), and letters that only look different in a good font are
+//! words, but not within a word (UTS #39), and characters that only look different in a good font are
 //! not used to write a word of another script.
 
 use crate::text::{is_blank_char, is_blank_symbol, is_display_control, is_hidden, visible_char};
@@ -33,15 +33,15 @@ pub enum NameRefusal {
         /// Code point of the character.
         code_point: u32,
     },
-    /// The name has a letter that looks like one of another script or form.
+    /// The name has a character that looks like one of another script or form.
     #[error(
-        "the name has the letter \"{letter}\" (U+{:04X}), which looks like another one; write each \
-         word in one script",
-        u32::from(*letter)
+        "the name has the character \"{character}\" (U+{:04X}), which looks like another one; write \
+         each word in one script",
+        u32::from(*character)
     )]
     LookAlike {
-        /// The letter.
-        letter: char,
+        /// The character.
+        character: char,
     },
 }
 
@@ -67,14 +67,14 @@ pub fn parse_own_name(text: &str) -> Result<String, NameRefusal> {
                     code_point: u32::from(c),
                 });
             }
-            Mark::LookAlike => return Err(NameRefusal::LookAlike { letter: c }),
+            Mark::LookAlike => return Err(NameRefusal::LookAlike { character: c }),
         }
     }
     Ok(name)
 }
 
 /// Makes a name from a peer visible: a hidden or blank character becomes a replacement character,
-/// and a letter that looks like another one is followed by its code point, as in `А[U+0410]cme`.
+/// and a character that looks like another one is followed by its code point, as in `А[U+0410]cme`.
 #[must_use]
 pub fn visible_name(name: &str) -> String {
     let mut visible = String::with_capacity(name.len());
@@ -176,7 +176,7 @@ fn looks_like_ascii(text: &str) -> bool {
     skeleton(text).all(|c| c.is_ascii()) || text.nfkc().all(|c| c.is_ascii())
 }
 
-/// Whether a letter is a variant of ASCII letters, such as a full-width or mathematical one.
+/// Whether a character is a variant of ASCII letters, such as a full-width or mathematical one.
 fn is_variant_of_ascii(c: char) -> bool {
     const ORDINALS: [char; 2] = ['ª', 'º'];
     let is_variant = matches!(
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn look_alike_letters_are_refused_and_visible() {
+    fn look_alike_characters_are_refused_and_visible() {
         for (name, visible) in [
             ("Аcme", "А[U+0410]cme"),
             ("Βolt", "Β[U+0392]olt"),

@@ -281,15 +281,15 @@ impl<'ast> Visit<'ast> for Collector<'_> {
 fn split_words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut previous_is_lower = false;
-    for letter in name.chars() {
-        if !letter.is_alphanumeric() || letter.is_uppercase() && previous_is_lower {
+    for c in name.chars() {
+        if !c.is_alphanumeric() || c.is_uppercase() && previous_is_lower {
             words.push(String::new());
         }
-        previous_is_lower = letter.is_lowercase() || letter.is_ascii_digit();
-        if letter.is_alphanumeric()
+        previous_is_lower = c.is_lowercase() || c.is_ascii_digit();
+        if c.is_alphanumeric()
             && let Some(word) = words.last_mut()
         {
-            word.extend(letter.to_lowercase());
+            word.extend(c.to_lowercase());
         }
     }
     words.retain(|word| !word.is_empty());
@@ -312,7 +312,7 @@ fn name_problem(name: &str) -> Option<String> {
 fn text_problem(text: &str) -> Option<&'static str> {
     let prose: String = text.split('`').step_by(2).collect::<Vec<_>>().join(" x ");
     let words: Vec<_> = prose
-        .split(|letter: char| !letter.is_alphanumeric() && letter != '\'')
+        .split(|c: char| !c.is_alphanumeric() && c != '\'')
         .filter(|word| !word.is_empty())
         .map(str::to_lowercase)
         .collect();
