@@ -222,11 +222,11 @@ impl HomeRelay {
     }
 
     /// Handles a webhook call that has a valid signature but a wrong time, and is refused. Either
-    /// our clock is wrong, or somebody repeats an old call.
+    /// our clock is wrong, or somebody replays an old call.
     ///
     /// The relay signed the call, so its clock is not behind that time: adopting a time that is
-    /// ahead of ours brings it closer to the truth. A repeated call has a time in the past. It can
-    /// neither set the time back nor, while our clock is behind, make calls that were accepted valid
+    /// ahead of ours brings it closer to the truth. A replayed call has a time in the past. It can
+    /// neither set the time back nor, while our clock is behind, make previously accepted calls valid
     /// again, because only a time after all accepted calls is adopted. A pull follows, whose
     /// response corrects the time in both directions.
     pub(crate) fn record_wrong_call_time(&self, signed_at: Timestamp) {
@@ -346,7 +346,7 @@ mod tests {
             now.plus(Duration::from_secs(600)),
         );
         relay.record_wrong_call_time(before);
-        assert_eq!(relay.now(), now, "an old call can be a repeated one");
+        assert_eq!(relay.now(), now, "an old call can be a replayed one");
         relay.record_wrong_call_time(after);
         assert_eq!(relay.now(), after);
         let times = relay.database.read(|tx| Ok((tx.now, tx.relay_now)));
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn repeated_calls_do_not_move_the_clock() {
+    async fn replayed_calls_do_not_move_the_clock() {
         let (_directory, relay) = unregistered().await;
         let now = relay.now();
         let accepted = now.plus(Duration::from_secs(900));
