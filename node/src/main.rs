@@ -1,4 +1,4 @@
-//! `sealpost`: the node's daemon and its command line.
+//! `sealpost`: the node's daemon and its CLI.
 
 use std::process::ExitCode;
 

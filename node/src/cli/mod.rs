@@ -1,4 +1,4 @@
-//! Command line: parses arguments, calls the daemon's local API and prints the results.
+//! CLI: parses arguments, calls the daemon's local API and prints the results.
 //!
 //! The CLI never opens the database. Only `init` and `serve` use the data directory, and both run
 //! daemon code.

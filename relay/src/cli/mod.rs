@@ -1,4 +1,4 @@
-//! Command line of `sealpost-relay`, with one file per command.
+//! CLI of `sealpost-relay`, with one file per command.
 //!
 //! [Operator commands](operator::OperatorCommand) talk to a running relay through the admin API and
 //! never open its database. The other commands read the same settings as `serve`, so that they

@@ -1,4 +1,4 @@
-//! The local API of a node as scenarios use it, over the client of its command line.
+//! The local API of a node as scenarios use it, over the client of its CLI.
 
 use crate::wait::wait_for;
 use anyhow::{Context as _, ensure};

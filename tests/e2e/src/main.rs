@@ -1,4 +1,4 @@
-//! The program that the tests of this package start in the roles of relay, daemon and command line.
+//! The program that the tests of this package start in the roles of relay, daemon and CLI.
 
 use std::{env::args_os, ffi::OsString, process::ExitCode};
 

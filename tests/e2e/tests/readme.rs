@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 const README: &str = include_str!("../../../README.md");
 const INSTALL: &str = "\
 cargo install --locked --path relay    # sealpost-relay
-cargo install --locked --path node     # sealpost: the daemon and the command line
+cargo install --locked --path node     # sealpost: the daemon and the CLI
 ";
 const PORTS: [&str; 4] = ["8440", "4680", "4681", "4690"];
 

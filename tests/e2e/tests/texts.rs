@@ -1,4 +1,4 @@
-//! Texts of messages as the local API and the command line display them. Nothing that a person
+//! Texts of messages as the local API and the CLI display them. Nothing that a person
 //! typed may be missing. `data/texts.jsonl` has one text a line, and what each view must contain.
 
 use crate::support::{program, stop_all};

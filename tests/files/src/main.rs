@@ -3,7 +3,7 @@
 //! `./tests/run files` builds and runs it; `docs/performance.md` explains the comparison and the
 //! results.
 //!
-//! The relay, both nodes, their command line and the plain server are processes of their own. Start
+//! The relay, both nodes, the CLI and the plain server are processes of their own. Start
 //! reading at `scenarios`, then `node_pair`.
 
 mod bench;

@@ -85,7 +85,7 @@ impl NodePair {
         })
     }
 
-    /// Sends files with the command line and waits until they are ready at the recipient.
+    /// Sends files with the CLI and waits until they are ready at the recipient.
     pub(crate) async fn send(&self, files: &[Sample]) -> anyhow::Result<TransferTimes> {
         let (outgoing, incoming) = (
             self.sender.api()?.subscribe_to_events().await?,
@@ -118,7 +118,7 @@ impl NodePair {
         })
     }
 
-    /// Saves all files of the last message with the command line and compares them; returns the
+    /// Saves all files of the last message with the CLI and compares them; returns the
     /// time for saving.
     pub(crate) async fn save(&self, files: &[Sample]) -> anyhow::Result<Duration> {
         let messages = self.recipient.api()?.list_messages(Direction::In).await?;
