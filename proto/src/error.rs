@@ -63,8 +63,8 @@ crate::string_enum! {
         ProofInvalid = "proof_invalid" (403, false, "the proof for the mailbox is invalid"),
         /// The account has nothing with this id or path.
         NotFound = "not_found" (404, false, "not found"),
-        /// The mailbox does not exist or was closed.
-        MailboxUnknown = "mailbox_unknown" (404, false, "the mailbox does not exist or was closed"),
+        /// The mailbox does not exist or was deleted.
+        MailboxUnknown = "mailbox_unknown" (404, false, "the mailbox does not exist or was deleted"),
         /// The path exists but does not support the method.
         MethodNotAllowed = "method_not_allowed" (
             405,

@@ -146,7 +146,7 @@ crate::string_enum! {
         Recalled = "recalled",
         /// The envelope expired.
         Expired = "expired",
-        /// The recipient's node refused the envelope, its mailbox was closed, or the operator
+        /// The recipient's node refused the envelope, its mailbox was deleted, or the operator
         /// dropped it.
         Failed = "failed",
     }

@@ -7,7 +7,7 @@
 //! | mailbox of another relay? | refused `foreign_relay_unsupported` |
 //! | submitted before by this sender? | `duplicate` with its state, or refused `conflict` |
 //! | invalid size? | refused `envelope_invalid` |
-//! | mailbox unknown or closed? | refused `mailbox_unknown` |
+//! | mailbox unknown or deleted? | refused `mailbox_unknown` |
 //! | proof invalid? | refused `proof_invalid` |
 //! | submitted before by another sender? | refused `conflict` |
 //! | expired? | refused `envelope_expired` |
@@ -35,7 +35,7 @@ pub struct SubmissionContext {
     pub size_bytes: usize,
     /// Expiry that the sender requests.
     pub requested_expiry: Option<Timestamp>,
-    /// Usage of the mailbox; absent if the mailbox is unknown or closed.
+    /// Usage of the mailbox; absent if the mailbox is unknown or deleted.
     pub mailbox: Option<EnvelopeUsage>,
     /// Whether the operator suspended the mailbox's account.
     pub is_recipient_suspended: bool,

@@ -96,10 +96,10 @@ fn growth() -> Vec<Growth> {
             mailboxes,
             2_700,
         ),
-        row("mailboxes", "closed", requests_per_day, closed, 150),
+        row("mailboxes", "deleted", requests_per_day, closed, 150),
         row(
             "mailbox_closures",
-            "closed since the last sweep",
+            "deleted since the last sweep",
             requests_per_day,
             mailboxes,
             80,
