@@ -3,8 +3,8 @@
 
     SEALPOST_DATA=/var/lib/sealpost reply.py
 
-Two nodes that both run this program do not reply to each other's replies. A reply becomes read with
-the next message of its chat.
+Two nodes that both run this program do not reply to each other's replies. The program does not mark
+replies as read; they become read when it marks a later message of their chat.
 
 A message has a `uuid`, which is the same at both nodes, and an `id`, which names it in one chat of
 this node. A reply carries a client id derived from the `uuid`. If the program is interrupted

@@ -1,4 +1,5 @@
-//! Settings of the daemon: flags over environment variables over `node.toml` over defaults.
+//! Settings of the daemon. Flags take precedence over environment variables, which take precedence
+//! over `node.toml`, then the defaults.
 //!
 //! To add a setting, add a field whose `id` is `section.name`, with a doc comment and a default.
 //! The flag `--section-name` and the variable `SEALPOST_SECTION_NAME` follow from the id, and

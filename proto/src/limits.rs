@@ -246,8 +246,8 @@ pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
 pub const WEBHOOK_TIMEOUT_UNDER_LOAD: Duration = Duration::from_secs(3);
 /// Webhook tests that a relay runs at a time. Each account can have one.
 pub const WEBHOOK_TESTS_MAX: u32 = 32;
-/// Time for which a webhook test waits for a slot. It exceeds [`POOL_STALL_TIMEOUT`], after which slow
-/// tests lose theirs.
+/// Time for which a webhook test waits for a slot. It exceeds [`POOL_STALL_TIMEOUT`], after which
+/// slow tests lose theirs.
 pub const WEBHOOK_TEST_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Webhook tests that a relay runs at a time for URLs with the same host and port.
 pub const WEBHOOK_TESTS_PER_SERVER_MAX: u32 = 4;
@@ -284,7 +284,8 @@ pub const WEBHOOK_NODE_PULL_INTERVAL: Duration = MINUTE;
 pub const WEBHOOK_TEST_INTERVAL_MAX: Duration = Duration::from_secs(300);
 /// Requests without progress that a node sends to its relay in a burst.
 pub const RELAY_REQUESTS_BURST: u32 = 40;
-/// Interval at which a node may send further requests without progress, whatever the relay responds.
+/// Interval at which a node may send further requests without progress, whatever the relay
+/// responds.
 pub const RELAY_REQUEST_INTERVAL: Duration = Duration::from_millis(250);
 /// Shortest interval between the pulls that calls with a wrong time cause.
 pub const CLOCK_CHECK_INTERVAL_MIN: Duration = Duration::from_secs(10);
@@ -450,10 +451,11 @@ pub const OLD_HEADER_KEYS_MAX: usize = 256;
 pub const TOMBSTONES_MAX: usize = 256;
 /// Interval at which a connection's unused prekey bundle is replaced.
 pub const PREKEYS_ROTATION_INTERVAL: Duration = DAY.saturating_mul(7);
-/// Prekey bundles of one connection or invite whose secrets a node stores; beyond it, the oldest are
-/// deleted. Regular rotation needs eleven.
+/// Prekey bundles of one connection or invite whose secrets a node stores; beyond it, the oldest
+/// are deleted. Regular rotation needs eleven.
 pub const PREKEY_BUNDLES_MAX: usize = 16;
-/// Minimum interval at which a node opens its mailboxes again because its relay has lost the account.
+/// Minimum interval at which a node opens its mailboxes again because its relay has lost the
+/// account.
 pub const ACCOUNT_REPLACEMENT_INTERVAL_MIN: Duration = Duration::from_secs(600);
 /// Lifetime of a connection's prekey bundle (`not_after`).
 pub const PREKEYS_LIFETIME: Duration = DAY.saturating_mul(37);
@@ -579,8 +581,8 @@ pub const LISTENER_CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
 pub const HANDSHAKES_MAX: usize = 1_024;
 /// Idle time after which a full listener may close a connection in favour of a new one.
 pub const CONNECTION_EVICTABLE_AFTER: Duration = Duration::from_secs(1);
-/// Time after which a connection is closed that has no request, or whose client reads nothing of a
-/// response.
+/// Time after which a connection that has no request, or whose client does not read its response,
+/// is closed.
 pub const CONNECTION_IDLE_TIMEOUT: Duration = MINUTE;
 /// Age after which a connection is closed once its requests are complete.
 pub const CONNECTION_AGE_MAX: Duration = HOUR;

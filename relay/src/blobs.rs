@@ -73,7 +73,7 @@ impl PartName {
 }
 
 impl Blobs {
-    /// Opens or creates a directory of blobs. A written part and its name are fsynced.
+    /// Opens or creates a directory of blobs. Each part and its directory entry are fsynced.
     pub(crate) fn open(directory: &Path) -> Result<Self, BlobError> {
         create_private_directory(directory).map_err(|error| BlobError::Failed {
             reason: error.to_string(),
@@ -158,7 +158,7 @@ impl Blobs {
 }
 
 /// Writer of a part. The part exists only after [`PartWriter::finish`]; dropping the writer before
-/// leaves nothing.
+/// that leaves nothing.
 pub(crate) struct PartWriter(Box<dyn MultipartUpload>);
 
 impl PartWriter {

@@ -1,4 +1,4 @@
-//! Leased batches and woken lanes: what the store hands to the scheduler of deliveries.
+//! Leased batches and lanes with new items: what the store hands to the delivery scheduler.
 
 use sealpost_proto::{
     AccountId, DeliveryId, EnvelopeId, MailboxId, Timestamp, WebhookSecret, WebhookUrl,

@@ -35,7 +35,6 @@ use sealpost_sqlite::OpenError;
 use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// The relay could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data directory cannot be used.
@@ -89,11 +88,10 @@ pub enum StartError {
     Origin(#[from] ParseOriginError),
 }
 
-/// Running relay.
 pub struct Running {
     /// Address of the listener.
     pub address: SocketAddr,
-    /// Address of the admin API besides its socket in the data directory.
+    /// Address of the admin API, in addition to its socket in the data directory.
     pub admin: AdminListen,
     /// Public origin of the relay.
     pub origin: Origin,

@@ -136,7 +136,7 @@ fn comparisons() -> Vec<Comparison> {
             move || opener.open(),
         ),
         Comparison::new(
-            "a DH step: open what brings it, seal the answer",
+            "a DH step: open a message with a new ratchet key, seal the reply",
             None,
             move || stepping.open_and_reply(black_box(&step)),
             move || stepper.step(),

@@ -64,8 +64,9 @@ impl Guard {
     ///
     /// The guard refuses private, loopback, link-local, carrier-grade NAT, multicast, broadcast,
     /// unspecified, documentation, benchmarking, reserved and metadata addresses; IPv6 addresses
-    /// that are not global unicast; and IPv4 addresses embedded in IPv6 (compatible, 6to4, Teredo,
-    /// and mapped and NAT64 when the embedded address is refused).
+    /// that are not global unicast; and IPv4 addresses embedded in IPv6: always in compatible, 6to4
+    /// and Teredo addresses; in a mapped address if the IPv4 address is refused; in a NAT64 address
+    /// if the IPv4 address is not public, even if `allow` contains it.
     #[must_use]
     pub fn permits(&self, address: IpAddr) -> bool {
         // The kernel connects a mapped address over IPv4.

@@ -108,7 +108,8 @@ pub fn build_http_client(
 /// Key that signs a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signing {
-    /// The account key, with a nonce: changes to account, key, mailboxes and prekeys.
+    /// The account key, with a nonce: registration, sign-in, webhook tests, and changes to the
+    /// account, mailboxes and prekeys.
     Account,
     /// The session key: everything else.
     Session,
@@ -178,8 +179,8 @@ pub(crate) struct Call {
     pub(crate) progress: Option<ProgressCallback>,
     pub(crate) timeout: Duration,
     pub(crate) response_bytes_max: usize,
-    /// Whether a success is no progress in itself: the relay can respond so that the node sends the
-    /// request again and again.
+    /// Whether a success alone does not count as progress, because the relay's responses can make
+    /// the node repeat the request endlessly.
     pub(crate) is_recurring: bool,
 }
 
@@ -330,8 +331,8 @@ impl RelayClient {
         &self.inner.origin
     }
 
-    /// Returns how far the relay's clock is ahead of ours (negative: behind), or zero until the
-    /// relay has reported a clock skew.
+    /// Returns how far the relay's clock is ahead of ours (negative: behind), or zero until a
+    /// time of the relay's clock has been adopted.
     #[must_use]
     pub fn clock_offset_ms(&self) -> i64 {
         self.inner.offset_ms.load(Ordering::Relaxed)
@@ -355,8 +356,8 @@ impl RelayClient {
         state.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adopts a time of the relay's clock that is ahead of what is known of it, and returns whether
-    /// it was.
+    /// Adopts `relay_time` if it is ahead of the current estimate of the relay's clock. Returns
+    /// whether it was.
     pub fn advance_relay_time(&self, relay_time: Timestamp) -> bool {
         let is_ahead = relay_time > self.relay_now();
         if is_ahead {
@@ -586,8 +587,8 @@ impl RelayClient {
     }
 }
 
-/// Parses the body of a failure. A proxy can add `Retry-After` to the relay's problem, or respond in
-/// its place.
+/// Parses the body of a failure. A proxy can add `Retry-After` to the relay's problem, or respond
+/// in its place.
 fn parse_problem(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> ClientError {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => Problem {

@@ -1,4 +1,4 @@
-//! Decision whether the relay accepts a submitted envelope (`docs/protocol.md`, *Submission*).
+//! Decides whether the relay accepts a submitted envelope (`docs/protocol.md`, *Submission*).
 //!
 //! The checks run in this order, and the first that applies decides:
 //!
@@ -13,7 +13,7 @@
 //! | expired? | refused `envelope_expired` |
 //! | mailbox's account suspended? | refused `mailbox_suspended` |
 //! | earlier envelope of the request refused for a retryable reason? | refused `after_refused` |
-//! | mailbox or account full, or no more from this sender? | refused `mailbox_full` |
+//! | mailbox or account full, or sender limit reached? | refused `mailbox_full` |
 //! | otherwise | accepted |
 
 use crate::quota::{EnvelopeUsage, Quotas};
@@ -90,8 +90,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Returns whether later envelopes of the request for the same mailbox are refused as well,
-    /// which preserves the order.
+    /// Returns whether the sender may retry. If so, later envelopes of the request for the same
+    /// mailbox are refused too, which preserves the order.
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         self.code.is_retryable()

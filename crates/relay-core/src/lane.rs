@@ -5,8 +5,8 @@
 //! the webhook or by pulls of the node, under one lease at a time. The tables below are complete: a
 //! test reads them from this page and checks every cell. `same` means that nothing changes.
 //!
-//! A time that is further ahead than the state can have set it counts as expired, so that a clock
-//! that was set back does not block a lane.
+//! A deadline further in the future than its state can set counts as expired, so that a clock that
+//! was set back does not block a lane.
 //!
 //! # Delivery
 //!
@@ -32,8 +32,8 @@
 //! # State of the webhook
 //!
 //! A webhook is turned off by the tenth refusal in a row, but only if the refusals stretch over an
-//! hour: contacts of the node end the backoff, so that a fault of a few seconds can cause ten. While
-//! it is off, the next attempt of an envelope is the node's next pull, within a minute.
+//! hour: contacts of the node end the backoff, so that a fault of a few seconds can cause ten.
+//! While it is off, the next attempt of an envelope is the node's next pull, within a minute.
 //!
 //! | webhook | call | gone | tenth refusal within an hour | tenth refusal after an hour | verified | mode changed to webhook | mode changed to pull |
 //! |---|---|---|---|---|---|---|---|
@@ -52,13 +52,13 @@
 //! | search | calls with | succeeded | deferred | endpoint error | refused | too large | unreachable | timed out | unavailable | retry after |
 //! |---|---|---|---|---|---|---|---|---|---|---|
 //! | idle | batch | idle | same | head 0 | head 0 | same | same | same | same | same |
-//! | idle, one waits | batch | idle | same | head 1 | head 1 | same | same | same | same | same |
+//! | idle, single item | batch | idle | same | head 1 | head 1 | same | same | same | same | same |
 //! | head 0 | head | idle | same | head 1 | head 1 | idle | same | same | same | same |
 //! | head 1 | head | idle | same | head 2 | head 2 | idle | same | same | same | same |
 //! | head 2 | head | idle | same | comparison | comparison | idle | same | same | same | same |
 //! | comparison | other | last attempt | same | head 0 | head 0 | same | same | same | same | same |
 //! | comparison, set-aside due | set aside | last attempt | same | same | same | same | same | same | same | same |
-//! | comparison, none waits | head | idle | same | same | same | idle | same | same | same | same |
+//! | comparison, no other item | head | idle | same | same | same | idle | same | same | same | same |
 //! | last attempt | head | idle | same | idle | idle | idle | comparison | comparison | comparison | comparison |
 //!
 //! If the last attempt fails, the item is set aside. It is then sent alone every hour, and later
@@ -83,9 +83,10 @@
 //! # Size of batches
 //!
 //! [`Lane::batch_size`] limits the batches and probes of the webhook. It adapts to the link and to
-//! the limits of proxies, and is stored with the lane. *Limited* means halved and not increased to
-//! the size that failed for a while ([`BatchSize::limit`]). A timeout counts only for a call that
-//! the slowest supported link could not have carried in time: other timeouts have other causes.
+//! the limits of proxies, and is stored with the lane. *Limited* means halved, and for a while not
+//! increased back to the size that failed ([`BatchSize::limit`]). A
+//! timeout counts only if it is *early*, which means before the slowest supported link could have
+//! carried the call: other timeouts have other causes.
 //!
 //! | end of a full call | batch | probe | one item |
 //! |---|---|---|---|
@@ -100,9 +101,9 @@
 //! | refused | limited | same | same |
 //! | retry after | same | same | same |
 //!
-//! A link can be too slow for a single item. The lane is then *slow* ([`Lane::is_slow`]), and its
-//! calls use the call slots of failing endpoints, in which a single item has the time that it
-//! needs, until an item arrives clearly faster than over the slowest supported link.
+//! A link can be too slow for a single item. The lane is then *slow* ([`Lane::is_slow`]): until an
+//! item arrives clearly faster than over the slowest supported link, its calls use the call slots
+//! of failing endpoints, in which a single item has the time that it needs.
 
 mod finished_call;
 
@@ -140,8 +141,8 @@ pub struct Lane {
     /// Maximum size of the next batch of the webhook.
     #[serde(default, skip_serializing_if = "BatchSize::is_first")]
     pub batch_size: BatchSize,
-    /// Whether a call with one item timed out that needed more time on a slow link. Calls then use
-    /// the call slots of failing endpoints.
+    /// Whether a call with one item timed out before the slowest supported link could have carried
+    /// the item. Calls then use the call slots of failing endpoints.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_slow: bool,
 }

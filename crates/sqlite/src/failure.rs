@@ -2,8 +2,8 @@ use rusqlite::{Error, ErrorCode, ffi};
 use sealpost_proto::limits::DISK_FULL_THRESHOLD_BYTES;
 use std::path::Path;
 
-/// SQLite failure, by what the caller can do about it. Stores convert it to their own errors, so
-/// that `rusqlite::Error` does not leave them.
+/// A SQLite failure, classified by what the caller can do about it. Stores convert it to their own
+/// errors, so that `rusqlite::Error` does not leave them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// No space is left on the disk; the operation can succeed again once there is.
@@ -12,7 +12,7 @@ pub enum Failure {
     /// Any other failure.
     #[error("the database failed: {reason}")]
     Failed {
-        /// Message of SQLite, without stored values.
+        /// SQLite's error message, without stored values.
         reason: String,
     },
 }

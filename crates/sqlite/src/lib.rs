@@ -76,7 +76,7 @@ pub enum WriteError<E> {
     /// The commit failed for another reason.
     #[error("the database failed: {reason}")]
     Failed {
-        /// Message of SQLite, without stored values.
+        /// SQLite's error message, without stored values.
         reason: String,
     },
     /// The database was closed.
@@ -96,7 +96,7 @@ pub enum ReadError<E> {
     /// The database could not be read.
     #[error("the database failed: {reason}")]
     Failed {
-        /// Message of SQLite, without stored values.
+        /// SQLite's error message, without stored values.
         reason: String,
     },
     /// The database was closed.

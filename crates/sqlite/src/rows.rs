@@ -249,7 +249,7 @@ impl RowExt for Row<'_> {
     }
 }
 
-/// Converts a count to SQLite's signed 64 bits; a larger one becomes the largest.
+/// Converts a count to SQLite's signed 64-bit integer, saturating at `i64::MAX`.
 #[must_use]
 pub fn to_integer(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)

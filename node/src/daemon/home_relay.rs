@@ -48,7 +48,8 @@ struct CallTimes {
 /// Registration of this node's account, which runs in the background after a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Registration {
-    /// The first attempt has not ended yet.
+    /// No attempt has ended yet since the start, or since the relay reported the account as
+    /// unknown.
     Pending,
     /// The last attempt failed and will be retried.
     Failed,
@@ -145,14 +146,14 @@ impl HomeRelay {
     }
 
     /// Records a failed request, and returns the reason to store with the work that has to wait.
-    /// A relay that asks to wait has responded: it is reachable, and its next response makes
-    /// nothing due.
+    /// A relay that asks this node to wait has responded: it is reachable, and its next response
+    /// does not make the waiting work due.
     pub(crate) async fn record_failure(&self, error: &ClientError) -> String {
         if let ClientError::Problem(problem) = error
             && problem.retry_after_ms.is_some()
         {
             let reason = format!("the relay reports: {}", problem.code.title());
-            tracing::warn!(relay = %self.origin, reason, "the relay asks to wait");
+            tracing::warn!(relay = %self.origin, reason, "the relay asks this node to wait");
             self.lock_reachability()
                 .record_retry_after(self.database.now(), &reason);
             return reason;
@@ -185,8 +186,8 @@ impl HomeRelay {
             .health(self.client.clock_offset_ms())
     }
 
-    /// Records whether the relay calls the webhook, as it last reported. If it does not, the webhook
-    /// is tested.
+    /// Records whether the relay calls the webhook, as it last reported. If it does not, the
+    /// webhook is tested.
     pub(super) async fn record_webhook_state(&self) {
         let Some(state) = self.client.webhook_state() else {
             return;
@@ -226,8 +227,8 @@ impl HomeRelay {
     ///
     /// The relay signed the call, so its clock is not behind that time: adopting a time that is
     /// ahead of ours brings it closer to the truth. A replayed call has a time in the past. It can
-    /// neither set the time back nor, while our clock is behind, make previously accepted calls valid
-    /// again, because only a time after all accepted calls is adopted. A pull follows, whose
+    /// neither set the time back nor, while our clock is behind, make previously accepted calls
+    /// valid again, because only a time after all accepted calls is adopted. A pull follows, whose
     /// response corrects the time in both directions.
     pub(crate) fn record_wrong_call_time(&self, signed_at: Timestamp) {
         let mut times = self.lock_call_times();

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RelayHealth {
     pub(crate) state: RelayState,
-    /// Why it does not respond, or asks to wait.
+    /// Why it does not respond, or asks this node to wait.
     pub(crate) reason: Option<String>,
     pub(crate) last_contact_at: Option<Timestamp>,
     /// How far the relay's clock is ahead of ours.
@@ -76,7 +76,7 @@ pub(super) struct Reachability {
     last_at: Option<Timestamp>,
     /// Why the last request failed.
     failure: Option<Failure>,
-    /// Why the relay asks to wait, if its last response did.
+    /// Why the relay asks this node to wait, if its last response did.
     wait_reason: Option<String>,
     webhook: WebhookHealth,
 }
@@ -104,7 +104,7 @@ impl Reachability {
         was_unreachable || was_set_back
     }
 
-    /// Records that the relay responded and asked to wait.
+    /// Records that the relay responded and asked this node to wait.
     pub(super) fn record_retry_after(&mut self, now: Timestamp, reason: &str) {
         self.last_at = Some(now);
         self.wait_reason = Some(reason.to_owned());

@@ -18,7 +18,7 @@ pub(crate) enum LaneState {
     Leased,
     /// The last webhook call failed; the next attempt follows after a backoff.
     BackingOff,
-    /// The webhook asked to wait (`Retry-After`, or `later`).
+    /// The endpoint asked the relay to wait (`Retry-After`, or `later`).
     AskedToWait,
     /// The account has no webhook, so its node has to pull.
     Pull,
@@ -211,7 +211,7 @@ pub(crate) struct Items {
 /// Result of a manual retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct RetryResult {
-    /// Queues that are due now, except those whose endpoint asked to wait.
+    /// Queues that are due now, except those whose endpoint asked the relay to wait.
     pub(crate) queues: u64,
     /// Envelopes that were set aside and are due now.
     pub(crate) set_aside: u64,

@@ -296,7 +296,9 @@ async fn retry(args: &RetryArgs, client: &Client, output: &mut Output) -> Result
         ),
     };
     output.print_line(format!("Retrying {queues} now{set_aside}."))?;
-    output.print_hint("Endpoints that asked to wait are not called before that time.")
+    output.print_hint(
+        "Endpoints that asked the relay to wait are not called before the requested time.",
+    )
 }
 
 async fn drop_target(

@@ -1,9 +1,10 @@
-//! Configuration of the relay: flags over environment variables over the file over defaults.
+//! Configuration of the relay. Flags take precedence over environment variables, which take
+//! precedence over the file, then the defaults.
 //!
 //! To add a setting, add a field with a doc comment and a default to its section below, with
 //! `section.name` as its `id`, and add the key to `relay.example.toml`, which a test requires. The
 //! flag `--section-name`, the variable `SEALPOST_RELAY_SECTION_NAME` and the output of
-//! `config show` follow from the field.
+//! `config show` follow from the field, unless the field sets `long` or `env`.
 
 mod admin_listen;
 
@@ -41,34 +42,24 @@ pub struct Config {
     /// listens on loopback
     #[arg(id = "public_url", value_name = "ORIGIN")]
     pub public_url: Option<Origin>,
-    /// Section `admin`.
     #[command(flatten)]
     pub admin: Admin,
-    /// Section `listener`.
     #[command(flatten)]
     pub listener: Listener,
-    /// Section `tls`.
     #[command(flatten)]
     pub tls: Tls,
-    /// Section `acme`.
     #[command(flatten)]
     pub acme: Acme,
-    /// Section `egress`.
     #[command(flatten)]
     pub egress: Egress,
-    /// Section `registration`.
     #[command(flatten)]
     pub registration: Registration,
-    /// Section `log`.
     #[command(flatten)]
     pub log: Log,
-    /// Section `quotas`.
     #[command(flatten)]
     pub quotas: Quotas,
-    /// Section `rates`.
     #[command(flatten)]
     pub rates: Rates,
-    /// Section `storage`.
     #[command(flatten)]
     pub storage: Storage,
 }
@@ -134,7 +125,7 @@ pub struct Acme {
     pub terms: String,
 }
 
-/// Calls of webhooks.
+/// Webhook calls.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Egress {

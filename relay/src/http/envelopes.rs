@@ -158,7 +158,8 @@ pub(super) async fn recall(
     Id(id): Id<EnvelopeId>,
     signed: SessionRequest,
 ) -> ApiResult {
-    // A missing or malformed proof becomes zeros, which fail the verification like any wrong proof.
+    // A missing or malformed proof becomes an empty one, which fails verification like any wrong
+    // proof.
     let proof = signed
         .body
         .header(PROOF_HEADER)

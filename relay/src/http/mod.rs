@@ -1,9 +1,9 @@
 //! API of the relay for nodes, with one file per resource.
 //!
-//! Every route under `/v1` first goes through [`auth`], which checks limits, then the signature,
-//! and reads the body last. Bodies are the types of `proto::wire`; errors are problem documents.
-//! Handlers contain no protocol logic: they parse the request, call the store, and build the
-//! response.
+//! Every route under `/v1` first goes through [`auth`], which checks the announced length, the
+//! signature and the account's rate limit, and reads the body last. Bodies are the types of
+//! `proto::wire`; errors are problem documents. Handlers contain no protocol logic: they parse the
+//! request, call the store, and build the response.
 
 mod account;
 mod accounts;

@@ -21,7 +21,7 @@ use sealpost_sqlite::{query, to_millis};
 /// Reason of an envelope that the recipient's node refused.
 const REFUSED: &str = "the recipient's node refused it";
 /// Reason of an envelope that the recipient's node deferred.
-const DEFERRED: &str = "the recipient's node asked to wait";
+const DEFERRED: &str = "the recipient's node asked the relay to wait";
 
 /// Changes that the outcome of a batch makes to the queue of one account.
 struct OutcomeChanges<'a> {

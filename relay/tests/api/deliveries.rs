@@ -147,7 +147,7 @@ async fn deferred_pull_notifies_the_sender() {
     let event = acme.wait_for_failed_attempt(deferred, 1).await;
     assert_eq!(
         event.reason.as_deref(),
-        Some("the recipient's node asked to wait")
+        Some("the recipient's node asked the relay to wait")
     );
     assert_eq!(
         event.next_attempt_at,

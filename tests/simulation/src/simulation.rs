@@ -345,8 +345,8 @@ impl Simulation {
         self.local_time(self.relay.skew_ms)
     }
 
-    /// Returns how often an envelope is poisoned, in a thousand. `RelaySkipsPoison` only has an
-    /// effect with many poison envelopes, and only once connections exist.
+    /// Returns how many envelopes per thousand are poisoned. `RelaySkipsPoison` only has an effect
+    /// with many poison envelopes, and only once connections exist.
     pub(crate) fn poison_rate(&self) -> u64 {
         match self.mutant {
             Some(Mutant::RelaySkipsPoison) if self.schedule.now() < FAULT_PHASE / 2 => 0,
@@ -414,7 +414,8 @@ impl Simulation {
     }
 
     /// Runs a job as one transaction of a node and passes a snapshot to the model. Returns `None`
-    /// if the process crashed just before or just after the commit, so that the return value is lost.
+    /// if the process crashed just before or just after the commit, so that the return value is
+    /// lost.
     pub(crate) async fn commit<T, F>(&mut self, node: usize, job: F) -> Result<Option<T>, Violation>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
@@ -593,7 +594,7 @@ impl Simulation {
                 None | Some(EnvelopeState::Queued | EnvelopeState::Retrying)
             );
             ensure(is_final, || {
-                format!("the relay accepted {envelope} and ends with it as {state:?}")
+                format!("the relay accepted {envelope}, but its final state is {state:?}")
             })?;
         }
         for mailbox in &self.relay.closed {

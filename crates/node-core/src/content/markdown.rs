@@ -1,4 +1,5 @@
-//! CommonMark with tables and strikethrough as a document that shows every letter of the source.
+//! CommonMark with tables and strikethrough as a document that shows every letter and digit of the
+//! source.
 //!
 //! Raw HTML is text. What CommonMark hides is shown as it was written: definitions of link
 //! references, links that lead nowhere, titles, the language of a code block, surplus cells of a

@@ -5,8 +5,9 @@
 //! never used. Nothing is loaded automatically: images become links. Links lead to web pages and
 //! mail addresses only.
 //!
-//! Every letter of the text is displayed. If the rendering has no visible text, or is too long, the
-//! text is displayed as plain text.
+//! Every letter and digit of a Markdown text is displayed, and everything in an HTML text except
+//! tags, scripts, style sheets and comments. If the rendering has no visible text, or is too long,
+//! the text is displayed as plain text.
 
 mod document;
 mod html;

@@ -309,7 +309,7 @@ fn poison_search(name: &str) -> (PoisonSearch, QueueSnapshot) {
     };
     match name {
         "idle" => (PoisonSearch::Idle, WAITING),
-        "idle, one waits" => (PoisonSearch::Idle, alone),
+        "idle, single item" => (PoisonSearch::Idle, alone),
         "head 0" => (PoisonSearch::Head { item, failures: 0 }, WAITING),
         "head 1" => (PoisonSearch::Head { item, failures: 1 }, WAITING),
         "head 2" => (PoisonSearch::Head { item, failures: 2 }, WAITING),
@@ -327,7 +327,7 @@ fn poison_search(name: &str) -> (PoisonSearch, QueueSnapshot) {
                 ..alone
             },
         ),
-        "comparison, none waits" => (PoisonSearch::Comparison { item }, alone),
+        "comparison, no other item" => (PoisonSearch::Comparison { item }, alone),
         "last attempt" => (PoisonSearch::LastAttempt { item }, WAITING),
         other => panic!("no search is called {other:?}"),
     }

@@ -1,4 +1,5 @@
-//! Settings of a program: flags over environment variables over a TOML file over defaults.
+//! Settings of a program. Flags take precedence over environment variables, which take precedence
+//! over a TOML file, then the defaults.
 //!
 //! A setting is declared once, as a field of a clap `Args` struct that also derives `Serialize` and
 //! `Deserialize`. Its `id` is its dotted key in the file, its doc comment the help text and

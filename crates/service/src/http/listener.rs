@@ -51,18 +51,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Limits of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerLimits {
-    /// Maximum of open connections. Beyond it the connections that have been idle longest are
-    /// closed, or the new one if none is idle.
+    /// Maximum number of open connections. Beyond it the connections that have been idle longest
+    /// are closed, or the new one if none is idle.
     pub connections: usize,
-    /// Maximum of open connections from one IPv4 address or one IPv6 /64, except loopback.
+    /// Maximum number of open connections from one IPv4 address or one IPv6 /64, except loopback.
     pub connections_per_address: usize,
     /// Time until the first bytes of a connection, and for a TLS handshake.
     pub first_byte_timeout: Duration,
     /// Time for the headers of a request. An HTTP/1.1 connection is also closed when its next
     /// request does not begin within this time.
     pub header_read_timeout: Duration,
-    /// Time after which a connection is closed that has no request, or whose client does not read
-    /// its response. Idle HTTP/1.1 connections are closed earlier, by
+    /// Time after which a connection that has no request, or whose client does not read its
+    /// response, is closed. Idle HTTP/1.1 connections are closed earlier, by
     /// [`Self::header_read_timeout`].
     pub idle_timeout: Duration,
     /// Age after which a connection accepts no new requests and closes once its open requests are

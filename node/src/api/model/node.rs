@@ -42,7 +42,7 @@ pub struct NodeRelay {
     /// `https://relay.example`.
     pub origin: String,
     pub state: RelayState,
-    /// Why it does not respond, or asks to wait.
+    /// Why it does not respond, or asks this node to wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -33,6 +33,7 @@ pub(super) enum FileTransfer {
 
 /// Result of a step of the schedule.
 pub(super) struct FinishedStep {
+    /// Key of the active file in the schedule.
     pub(super) key: u64,
     pub(super) step: Step,
     pub(super) outcome: Result<StepOutcome, TransferError>,
@@ -124,8 +125,8 @@ impl ActiveFile {
         }
     }
 
-    /// Continues an early upload as the upload of `row`. Steps that are running finish as parts of
-    /// the new upload.
+    /// Continues an early upload as the upload of `row`. Running steps finish as steps of the new
+    /// upload.
     pub(super) fn promote(&mut self, row: StoredFile, present: PartSet, progress: &Progress) {
         let FileTransfer::Early(early) = &self.transfer else {
             return;

@@ -16,7 +16,7 @@ pub(crate) enum LaneStatus {
     Leased,
     /// The webhook failed and is retried later.
     BackingOff,
-    /// The webhook asked to wait.
+    /// The endpoint asked the relay to wait.
     AskedToWait,
     /// The account has no webhook: its node has to pull.
     Pull,
