@@ -4,4 +4,4 @@
 mod imports;
 mod language;
 mod packages;
-mod sources;
+pub(crate) mod sources;

@@ -1,6 +1,7 @@
 //! The operator's guide (`docs/operating.md`), command by command, as an administrator types it, in
 //! an empty home directory. Only the ports differ, `/etc` and `/var` are below that directory, and
-//! the relay's public name is its address here.
+//! the relay's public name is its address here. Also the names of tests, error codes and fields that
+//! the protocol and the threat model quote.
 //!
 //! The info string of a block of commands names its user (```` ```sh relay ````). `stays` means
 //! that the last command stays in the foreground; the guide continues once the command has printed
@@ -9,19 +10,24 @@
 //! what differs between runs. A block that a test machine cannot run gives the reason (```` ```sh
 //! elsewhere: systemd ````), which must be one of [`UNAVAILABLE`].
 
-use crate::support::{
-    program,
-    shell::{Block, PortMap, STDERR_LOG, Shell, code_blocks},
+use crate::{
+    architecture::sources::{find_files, workspace_root},
+    support::{
+        program,
+        shell::{Block, PortMap, STDERR_LOG, Shell, code_blocks},
+    },
 };
 use anyhow::{Context as _, bail, ensure};
 use sealpost_demo::{process::log_tail, roles::Role};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
 const GUIDE: &str = include_str!("../../../docs/operating.md");
+const PROTOCOL: &str = include_str!("../../../docs/protocol.md");
+const THREAT_MODEL: &str = include_str!("../../../docs/threat-model.md");
 /// Requirements that a test machine does not meet: a service manager, a container engine, a public
 /// name with its certificate.
 const UNAVAILABLE: [&str; 3] = ["systemd", "container engine", "public name"];
@@ -186,6 +192,40 @@ async fn operators_guide_works_as_written() -> anyhow::Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Returns the names of at least three words that a page has in backticks. The threat model quotes
+/// only tests by such names, and the protocol error codes and fields too.
+fn quoted_names(page: &str) -> BTreeSet<&str> {
+    let is_name = |text: &&str| {
+        text.matches('_').count() >= 2
+            && text
+                .chars()
+                .all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    page.split('`').skip(1).step_by(2).filter(is_name).collect()
+}
+
+#[test]
+fn quoted_names_exist_in_the_code() -> anyhow::Result<()> {
+    let files = find_files(&workspace_root(), &["rs"])?;
+    let sources = files.iter().map(fs::read_to_string);
+    let sources = sources.collect::<Result<Vec<_>, _>>()?.concat();
+    let (names, tests) = (quoted_names(PROTOCOL), quoted_names(THREAT_MODEL));
+    ensure!(names.len() > 5 && tests.len() > 30, "{names:?} {tests:?}");
+    let missing_names = names.into_iter().filter(|name| !sources.contains(name));
+    let missing_tests = tests
+        .into_iter()
+        .filter(|name| !sources.contains(&format!("fn {name}(")));
+    let missing: Vec<_> = missing_names.chain(missing_tests).collect();
+    ensure!(missing.is_empty(), "not in the code: {missing:?}");
+    Ok(())
+}
+
+#[test]
+fn quoted_names_are_found() {
+    let page = "`a_test_name` of `code` (`retry`, `two_words`):\n```json\n{\"not_a_name\": 1}\n```\n`A_B_C`";
+    assert_eq!(quoted_names(page), BTreeSet::from(["a_test_name"]));
 }
 
 #[test]
