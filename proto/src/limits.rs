@@ -662,6 +662,18 @@ pub const DATABASE_WAL_CHECKPOINT_PAGES: u32 = 8_192;
 /// Free disk space below which a failed write is attributed to a full disk.
 pub const DISK_FULL_THRESHOLD_BYTES: u64 = 1024 * 1024;
 
+// --- files in the age format (backups) ---
+
+/// Header of an age file.
+pub const AGE_HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Recipients of one age file.
+pub const AGE_RECIPIENTS_MAX: usize = 256;
+/// Work factor of a new passphrase: the base-two logarithm of scrypt's `N`. Each attempt needs
+/// 256 MiB of memory.
+pub const SCRYPT_WORK_FACTOR_DEFAULT: u8 = 18;
+/// Work factor with which a file is opened. It needs 4 GiB of memory.
+pub const SCRYPT_WORK_FACTOR_MAX: u8 = 22;
+
 #[cfg(test)]
 mod tests {
     use super::*;

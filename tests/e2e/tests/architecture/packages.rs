@@ -10,6 +10,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("sealpost-proto", &[]),
     ("sealpost-e2ee", &["sealpost-proto"]),
     ("sealpost-signatures", &["sealpost-proto"]),
+    ("sealpost-age", &["sealpost-proto"]),
     (
         "sealpost-relay-core",
         &["sealpost-proto", "sealpost-signatures"],
@@ -50,6 +51,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
             "sealpost-proto",
             "sealpost-e2ee",
             "sealpost-signatures",
+            "sealpost-age",
             "sealpost-node-core",
             "sealpost-sqlite",
             "sealpost-service",
@@ -60,10 +62,11 @@ const PACKAGES: &[(&str, &[&str])] = &[
 ];
 
 /// Layers 0 to 2, which hold rules and perform no I/O.
-const PURE: [&str; 5] = [
+const PURE: [&str; 6] = [
     "sealpost-proto",
     "sealpost-e2ee",
     "sealpost-signatures",
+    "sealpost-age",
     "sealpost-relay-core",
     "sealpost-node-core",
 ];
