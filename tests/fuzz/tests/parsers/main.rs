@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a malformed seed fails the test")]
 
+mod age;
 mod attachments;
 mod corpus;
 mod records;
