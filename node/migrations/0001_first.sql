@@ -18,6 +18,20 @@ CREATE TABLE node (
     created_at         INTEGER NOT NULL
 ) STRICT;
 
+-- The latest checkpoints that this database has written, to recognise them elsewhere.
+CREATE TABLE checkpoints (
+    generation INTEGER PRIMARY KEY,
+    mark       BLOB NOT NULL,
+    activity   INTEGER NOT NULL, -- rows that had been inserted when it was written
+    written_at INTEGER NOT NULL
+) STRICT;
+
+-- Warnings about this node, until a person acknowledges them.
+CREATE TABLE node_warnings (
+    code TEXT PRIMARY KEY,
+    at   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Users of this node. So far there is one, who has the node's name.
 CREATE TABLE users (
     id   INTEGER PRIMARY KEY,
@@ -56,7 +70,9 @@ CREATE TABLE connections (
     version         INTEGER NOT NULL,
     health          TEXT NOT NULL DEFAULT 'ok',
     health_reason   TEXT,
+    warning         TEXT, -- until a person acknowledges it
     last_contact_at INTEGER,
+    receipts_queried_at INTEGER NOT NULL DEFAULT 0, -- when the peer was asked for all receipts
     created_at      INTEGER NOT NULL,
     updated_at      INTEGER NOT NULL
 ) STRICT;
@@ -163,6 +179,8 @@ CREATE TABLE deliveries (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deliveries_open ON deliveries (connection, status)
     WHERE status IN ('pending', 'sent', 'retrying');
+CREATE INDEX deliveries_unread ON deliveries (connection, message)
+    WHERE status IN ('sent', 'retrying', 'delivered');
 CREATE INDEX deliveries_failed ON deliveries (connection) WHERE status = 'failed';
 
 -- Sealed files of both directions, each stored once.
@@ -231,8 +249,8 @@ CREATE TABLE unreferenced_blobs (
 
 -- Outgoing payloads (messages, receipts and the steps of pairing), in order within a connection. A
 -- message is referenced, and encoded when the row is sealed; all other rows contain their payload.
--- A sealed envelope is submitted unchanged until the relay responds. The row remains until the
--- receipt.
+-- A sealed envelope is submitted unchanged until the relay responds. The row of a message remains
+-- for 30 days after the receipt, because the peer may be restored from a backup.
 CREATE TABLE outbox (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     item        BLOB NOT NULL UNIQUE,
@@ -241,6 +259,7 @@ CREATE TABLE outbox (
     uuid        BLOB NOT NULL,
     message     INTEGER REFERENCES messages (id),
     payload     BLOB,          -- sealed
+    incarnation BLOB,          -- of the first sealing, like seq and sent_at
     seq         INTEGER,
     sent_at     INTEGER,
     state       TEXT NOT NULL,
@@ -258,6 +277,8 @@ CREATE INDEX outbox_by_connection ON outbox (connection, state, id);
 CREATE INDEX outbox_due ON outbox (state, next_at);
 CREATE INDEX outbox_by_envelope ON outbox (envelope_id);
 CREATE INDEX outbox_by_message ON outbox (message);
+CREATE INDEX outbox_by_uuid ON outbox (connection, uuid);
+CREATE INDEX outbox_numbered ON outbox (connection, incarnation, seq) WHERE seq > 0;
 
 CREATE TABLE receipts_due (
     connection TEXT NOT NULL REFERENCES connections (id),

@@ -9,7 +9,7 @@ use clap::Args;
 use sealpost_node_core::transfer::DownloadPolicy;
 use sealpost_proto::limits;
 use sealpost_service::{
-    config::{self, ByteSize, ConfigError, LoadedConfig, Settings},
+    config::{self, ByteSize, ConfigError, HumanDuration, LoadedConfig, Settings},
     logs::LogFormat,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -28,6 +28,8 @@ pub struct Config {
     pub tls: Tls,
     #[command(flatten)]
     pub files: Files,
+    #[command(flatten)]
+    pub checkpoint: Checkpoint,
     #[command(flatten)]
     pub log: Log,
 }
@@ -55,6 +57,23 @@ pub struct Files {
         default_value_t = ByteSize::from_bytes(limits::MESSAGE_FILES_BYTES_MAX)
     )]
     pub message_size_max: ByteSize,
+}
+
+/// Checkpoints, from which a node recognises that its data directory was set back.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// Directory outside the data directory for a small file that the node compares with its
+    /// database; "off" for none, empty for sealpost in the user's state directory
+    #[arg(id = "checkpoint.directory", value_name = "DIR", default_value = "")]
+    pub directory: String,
+    /// Interval of the checkpoints of an active node, at least 1 s
+    #[arg(
+        id = "checkpoint.every",
+        value_name = "DURATION",
+        default_value_t = HumanDuration::from_duration(limits::CHECKPOINT_INTERVAL)
+    )]
+    pub every: HumanDuration,
 }
 
 /// Log output on standard error.

@@ -4,6 +4,7 @@
 use crate::{
     fault::Fault,
     files::DiskFileId,
+    healing,
     identity::NodeIdentity,
     pairing, preview,
     store::{
@@ -32,7 +33,8 @@ use sealpost_node_core::{
         Connection, Event, Incoming, MessageMetadata, OpenedEnvelope, Phase, RejectedEnvelope,
     },
     model::{
-        ConnectionId, ContentType, Direction, FileStatus, HealthState, InviteId, MessageRowId,
+        ConnectionId, ConnectionWarning, ContentType, Direction, FileStatus, HealthState, InviteId,
+        MessageRowId,
     },
     name::visible_name,
     submission,
@@ -115,6 +117,10 @@ fn receive_on_invite(
             }
         }
     }
+    if !pairing::is_open(tx, &invite) {
+        invites::count_refused_request(tx, invite.id)?;
+        return Ok(DeliveryOutcome::Refused);
+    }
     let issued = &invite.issued;
     match Connection::receive_request(
         &identity.keys,
@@ -156,38 +162,35 @@ fn ingest_opened(
     opened: OpenedEnvelope,
 ) -> Result<(), Fault> {
     let id = loaded.id;
-    let previous_phase = loaded.secrets.phase;
-    loaded.secrets = opened.connection;
+    let before = std::mem::replace(&mut loaded.secrets, opened.connection);
     connections::save(tx, &mut loaded)?;
     deduplication::record_digest(tx, DigestScope::Connection(id), &opened.msg_hash)?;
     connections::record_peer_activity(tx, id)?;
-    if opened.has_new_session {
-        outbox::requeue_sealed(tx, id)?;
-    }
-    if opened.is_reset {
-        let why = "the partner's node started a new session that does not continue the old one: \
-                   compare the safety number";
-        connections::set_health(tx, id, HealthState::Waiting, Some(why))?;
-    }
     if let Some(publication) = &opened.publication {
         pairing::publish_prekeys(tx, id, publication)?;
     }
-    if previous_phase == Phase::Accepting && loaded.secrets.phase == Phase::Accepted {
+    if let Some(started) = &opened.new_session {
+        healing::join_session(tx, identity, &mut loaded, started)?;
+        if started.is_reset {
+            connections::set_warning(tx, id, ConnectionWarning::Reset)?;
+        }
+    }
+    if before.phase == Phase::Accepting && loaded.secrets.phase == Phase::Accepted {
         pairing::schedule_invite_mailbox_closing(tx, id)?;
     }
     if loaded.secrets.phase == Phase::Accepting {
         pairing::set_awaiting_confirmation(tx, id)?;
     }
-    apply_event(tx, identity, &loaded, opened.event)?;
+    apply_event(tx, identity, &mut loaded, opened.event)?;
     if let Some(uuid) = opened.receipt_for {
         receipts::add(tx, id, &uuid, ReceiptKind::DELIVERED)?;
     }
-    Ok(())
+    healing::rotate_if_due(tx, identity, &loaded)
 }
 
 /// Handles an envelope whose message cannot be opened. A duplicate is ignored, and a failure that
-/// needs no remedy is only logged. Any other failure is shown on the connection and on its
-/// unfinished deliveries.
+/// needs no remedy is only logged. For any other failure the connection heals: it is shown on the
+/// connection and on its unfinished deliveries until an envelope of the partner opens.
 fn ingest_rejected(
     tx: &mut Tx<'_>,
     loaded: &mut LoadedConnection,
@@ -197,6 +200,9 @@ fn ingest_rejected(
     if let Some(connection) = rejected.connection {
         loaded.secrets = connection;
         connections::save(tx, loaded)?;
+    }
+    if let Some(publication) = &rejected.publication {
+        pairing::publish_prekeys(tx, loaded.id, publication)?;
     }
     if let RejectReason::Consumed { msg_hash } = &rejected.reason
         && deduplication::has_digest(tx, DigestScope::Connection(loaded.id), msg_hash)?
@@ -209,22 +215,29 @@ fn ingest_rejected(
         "an envelope cannot be opened"
     );
     match rejected.remedy {
-        Remedy::Discard => Ok(()),
-        Remedy::ResumeDue | Remedy::InitDesync | Remedy::AlertAndInit | Remedy::Suspend => {
-            let reason = format!(
-                "an envelope from the partner could not be opened ({})",
-                rejected.reason
-            );
-            connections::set_health(tx, loaded.id, HealthState::Broken, Some(&reason))?;
-            deliveries::mark_healing(tx, loaded.id, &reason)
+        Remedy::Discard => return Ok(()),
+        Remedy::Suspend => {
+            return connections::set_warning(tx, loaded.id, ConnectionWarning::OtherIdentity);
+        }
+        Remedy::ResumeDue => healing::schedule_resume(tx, loaded)?,
+        Remedy::InitDesync => healing::schedule_session(tx, loaded, &rejected.reason)?,
+        Remedy::AlertAndInit => {
+            connections::set_warning(tx, loaded.id, ConnectionWarning::Forked)?;
+            healing::schedule_session(tx, loaded, &rejected.reason)?;
         }
     }
+    let reason = format!(
+        "an envelope from the partner could not be opened ({}); its messages are requested again",
+        rejected.reason
+    );
+    connections::set_health(tx, loaded.id, HealthState::Healing, Some(&reason))?;
+    deliveries::mark_healing(tx, loaded.id, &reason)
 }
 
 fn apply_event(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
-    loaded: &LoadedConnection,
+    loaded: &mut LoadedConnection,
     event: Event,
 ) -> Result<(), Fault> {
     match event {
@@ -253,6 +266,7 @@ fn apply_event(
             store_message(tx, identity, loaded, metadata, &message)
         }
         Event::Receipt(receipt) => apply_receipt(tx, loaded.id, &receipt),
+        Event::Resend(request) => healing::answer(tx, identity, loaded, &request),
         Event::Unsupported {
             metadata,
             kind,
@@ -270,7 +284,7 @@ fn store_message(
     message: &Message,
 ) -> Result<(), Fault> {
     if !deduplication::record_uuid(tx, loaded.id, &metadata.message_id)? {
-        return Ok(());
+        return healing::repeat_receipts_for(tx, loaded.id, &metadata.message_id);
     }
     if messages::find_sent(tx, loaded.id, &metadata.message_id)?.is_some() {
         tracing::warn!(

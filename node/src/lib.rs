@@ -4,18 +4,21 @@
 //!
 //! Decisions are in `sealpost-node-core` and cryptography is in `sealpost-e2ee`. Imports point one
 //! way: [`cli`] and [`api`] on top, then [`daemon`] with its tasks, then transactions ([`pairing`],
-//! [`outbox`], [`inbox`], [`conversation`]), then [`store`].
+//! [`outbox`], [`inbox`], [`healing`], [`recovery`], [`checkpoint`], [`conversation`]), then
+//! [`store`].
 //!
 //! Start reading at [`daemon`], then follow a message out through [`outbox`] and in through
 //! [`inbox`].
 
 pub mod api;
+pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod conversation;
 pub mod daemon;
 pub mod fault;
 pub(crate) mod files;
+pub mod healing;
 mod hex;
 pub mod identity;
 pub(crate) mod inbox;
@@ -23,6 +26,7 @@ pub mod outbox;
 pub mod pairing;
 pub(crate) mod preview;
 pub(crate) mod progress;
+pub mod recovery;
 pub mod store;
 
 #[cfg(test)]

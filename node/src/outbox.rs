@@ -3,6 +3,7 @@
 
 use crate::{
     fault::Fault,
+    healing,
     identity::NodeIdentity,
     inbox,
     store::{
@@ -23,7 +24,7 @@ use sealpost_e2ee::{
     plaintext::Kind,
 };
 use sealpost_node_core::{
-    connection::{Connection, Outgoing, Phase, SealRefusal},
+    connection::{Connection, Outgoing, SealRefusal},
     model::{
         AttachmentId, ChatId, ConnectionId, ConnectionStatus, ContentType, Direction, FileStatus,
         HealthState, MessageId, MessageRowId, MessageUuid, RefusalCode, UserId,
@@ -208,6 +209,9 @@ fn seal_connection(
 ) -> Result<bool, Fault> {
     let waiting = outbox::load_waiting(tx, connection, limits::SEALED_PER_CONNECTION_MAX)?;
     let mut loaded = connections::load_secrets(tx, connection)?;
+    if waits_for_session(tx, &loaded)? {
+        return Ok(false);
+    }
     let mut has_sealed = false;
     let mut are_messages_blocked = false;
     for row in waiting {
@@ -228,9 +232,19 @@ fn seal_connection(
     }
     if has_sealed {
         connections::save(tx, &mut loaded)?;
-        rotate_if_due(tx, identity, &loaded)?;
+        healing::rotate_if_due(tx, identity, &loaded)?;
     }
     Ok(has_sealed)
+}
+
+/// Returns whether everything waits for a new session: because a restored node has none, or because
+/// it is about to replace the session of the pairing, and everything would be sealed again in it. If
+/// that is delayed, nothing waits for it.
+fn waits_for_session(tx: &Tx<'_>, loaded: &LoadedConnection) -> Result<bool, Fault> {
+    let secrets = &loaded.secrets;
+    Ok(secrets.sessions.current_id().is_none()
+        || secrets.is_pairing_session()
+            && relay_jobs::is_untried(tx, loaded.id.into(), JobKind::StartSession)?)
 }
 
 /// Returns whether a row can be sealed: the phase permits its kind, its files are uploaded, and the
@@ -267,8 +281,7 @@ fn seal_row(
     let outgoing = Outgoing {
         kind: row.kind,
         message_id: row.uuid,
-        seq: row.seq,
-        sent_at: row.sent_at,
+        first_sealing: row.first_sealing,
         body,
     };
     let sealed = match connection.seal(&outgoing, tx.relay_now, tx.rng) {
@@ -315,32 +328,6 @@ fn load_full_descriptor(tx: &Tx<'_>, file: StoredFile) -> Result<Descriptor, Fau
     })
 }
 
-/// Queues the rotation of a session that is due for it. The current session remains in use until
-/// then.
-fn rotate_if_due(
-    tx: &mut Tx<'_>,
-    identity: &NodeIdentity,
-    loaded: &LoadedConnection,
-) -> Result<(), Fault> {
-    if !loaded.secrets.is_rotation_due(&identity.keys, tx.relay_now)
-        || relay_jobs::contains(tx, loaded.id.into(), JobKind::RotateSession)?
-    {
-        return Ok(());
-    }
-    let Some(capability) = &loaded.secrets.peer_mailbox else {
-        return Ok(());
-    };
-    let now = tx.now;
-    relay_jobs::add(
-        tx,
-        loaded.id.into(),
-        JobKind::RotateSession,
-        &capability.mailbox.id,
-        &[],
-        now,
-    )
-}
-
 /// Records the relay's response to a submission.
 pub fn record_results(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), Fault> {
     for result in results {
@@ -378,12 +365,12 @@ fn record_accepted(
     expires_at: Option<Timestamp>,
 ) -> Result<(), Fault> {
     connections::record_open_mailbox(tx, row.connection)?;
-    if row.kind == Kind::RECEIPT || row.kind == Kind::CONNECTION_REJECT {
-        return outbox::remove(tx, row.id);
-    }
-    let again_at =
-        (row.kind == Kind::CONNECTION_ACCEPT).then(|| tx.now.plus(limits::ACCEPT_RETRY_INTERVAL));
-    outbox::set_accepted(tx, row.id, again_at)?;
+    let wait_for_receipt = if row.kind == Kind::CONNECTION_ACCEPT {
+        limits::ACCEPT_RETRY_INTERVAL
+    } else {
+        limits::RECEIPT_QUERY_INTERVAL
+    };
+    outbox::set_accepted(tx, row, tx.now.plus(wait_for_receipt))?;
     if let Some(key) = row.delivery() {
         deliveries::advance(tx, key, DeliveryStatus::Sent, &StatusChange::default())?;
         // The relay reports no expiry for a duplicate. An envelope submitted now would not expire
@@ -406,39 +393,6 @@ pub fn record_unreachable(tx: &Tx<'_>, reason: &str, next_at: Timestamp) -> Resu
 
 /// Maximum number of pending deliveries that get a reason in one transaction.
 const REASON_UPDATES_MAX: i64 = 1_000;
-
-/// Starts a new session with the peer's prekeys. Keeps the current session if the prekeys are
-/// unusable.
-pub fn rotate_session(
-    tx: &mut Tx<'_>,
-    identity: &NodeIdentity,
-    connection: ConnectionId,
-    sealed_bundle: &[u8],
-) -> Result<(), Fault> {
-    let mut loaded = connections::load_secrets(tx, connection)?;
-    if loaded.secrets.phase != Phase::Accepted
-        || !loaded.secrets.is_rotation_due(&identity.keys, tx.relay_now)
-    {
-        return Ok(());
-    }
-    match loaded
-        .secrets
-        .rotate_session(&identity.keys, sealed_bundle, tx.relay_now, tx.rng)
-    {
-        Ok(()) => {
-            outbox::requeue_sealed(tx, connection)?;
-            connections::save(tx, &mut loaded)
-        }
-        Err(error) => {
-            tracing::warn!(
-                %connection,
-                %error,
-                "the session was not replaced; the current one remains in use"
-            );
-            Ok(())
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;

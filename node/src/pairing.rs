@@ -254,8 +254,8 @@ pub(crate) fn publish_prekeys(
     )
 }
 
-/// Stores a request that was received at one of our invites, and accepts it if the invite decides
-/// that. A request at an invite that is not open, or at which too many requests are pending, is
+/// Stores a request that was received at one of our open invites, and accepts it if the invite was
+/// created with auto-accept. A request at an invite at which too many requests are pending is
 /// refused and only counted: anybody who has the invite can send any number of them. The earliest
 /// requests remain, so that nobody can displace what a person has not seen yet.
 pub(crate) fn receive_request(
@@ -267,7 +267,7 @@ pub(crate) fn receive_request(
     if replace_earlier_request(tx, request)? == EarlierRequest::Retained {
         return Ok(DeliveryOutcome::Stored);
     }
-    if !accepts_requests(tx, invite)? {
+    if connections::find_waiting(tx, invite.id)?.len() >= limits::PENDING_REQUESTS_MAX {
         invites::count_refused_request(tx, invite.id)?;
         return Ok(DeliveryOutcome::Refused);
     }
@@ -291,11 +291,11 @@ pub(crate) fn receive_request(
     Ok(DeliveryOutcome::Stored)
 }
 
-fn accepts_requests(tx: &Tx<'_>, invite: &invites::InviteRow) -> Result<bool, Fault> {
-    // An expired invite stays open until the next maintenance run.
+/// Returns whether an invite can still be used. An expired one has the status `open` until the next
+/// maintenance run.
+pub(crate) fn is_open(tx: &Tx<'_>, invite: &invites::InviteRow) -> bool {
     let has_expired = invite.expires_at.is_some_and(|end| end <= tx.relay_now);
-    let is_open = invite.status == InviteStatus::Open && !has_expired;
-    Ok(is_open && connections::find_waiting(tx, invite.id)?.len() < limits::PENDING_REQUESTS_MAX)
+    invite.status == InviteStatus::Open && !has_expired
 }
 
 /// Outcome for an earlier request of the same peer.
@@ -348,7 +348,7 @@ pub fn accept(tx: &mut Tx<'_>, identity: &NodeIdentity, id: ConnectionId) -> Res
         && load_invite(tx, invite)?.kind == InviteKind::Single
     {
         invites::close(tx, invite, InviteStatus::Used)?;
-        // The other pending requests are rejected like later ones.
+        // The other pending requests are rejected with a reason; later ones are refused without one.
         for other in connections::find_waiting(tx, invite)? {
             reject(tx, other, Some(USED))?;
         }
@@ -430,8 +430,8 @@ pub(crate) fn fail_deliveries(
 }
 
 /// Schedules the closing of a single-use invite's mailbox, after the peer has confirmed our
-/// acceptance.
-/// The delay leaves time for late requests, which are rejected with a reason.
+/// acceptance. Until then, late requests are refused and counted like those at any invite that is
+/// not open.
 pub(crate) fn schedule_invite_mailbox_closing(
     tx: &mut Tx<'_>,
     id: ConnectionId,
@@ -497,15 +497,37 @@ pub(crate) fn maintain_invites(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Resu
             invites::close(tx, row.id, InviteStatus::Expired)?;
             close_mailbox_after(tx, row.id.into(), &mailbox, Duration::ZERO)?;
         } else if row.issued.is_bundle_rotation_due(tx.relay_now) {
-            let lifetime = limits::PREKEYS_LIFETIME;
-            let sealed = generate_invite_bundle(tx, identity, &mut row.issued, lifetime)?;
-            invites::save(tx, &row)?;
-            let now = tx.now;
-            let kind = JobKind::PublishPrekeys;
-            relay_jobs::add(tx, row.id.into(), kind, &mailbox, &sealed, now)?;
+            renew_contact_prekeys(tx, identity, &mut row)?;
         }
     }
     Ok(())
+}
+
+/// Renews the prekeys of all contact addresses, because an earlier copy of this node may have
+/// published others since.
+pub(crate) fn renew_all_contact_prekeys(
+    tx: &mut Tx<'_>,
+    identity: &NodeIdentity,
+) -> Result<(), Fault> {
+    for mut row in invites::find_open(tx)? {
+        if row.kind == InviteKind::Contact {
+            renew_contact_prekeys(tx, identity, &mut row)?;
+        }
+    }
+    Ok(())
+}
+
+fn renew_contact_prekeys(
+    tx: &mut Tx<'_>,
+    identity: &NodeIdentity,
+    row: &mut invites::InviteRow,
+) -> Result<(), Fault> {
+    let mailbox = row.issued.invite.mailbox().id;
+    let lifetime = limits::PREKEYS_LIFETIME;
+    let sealed = generate_invite_bundle(tx, identity, &mut row.issued, lifetime)?;
+    invites::save(tx, row)?;
+    let (now, kind) = (tx.now, JobKind::PublishPrekeys);
+    relay_jobs::add(tx, row.id.into(), kind, &mailbox, &sealed, now)
 }
 
 /// Renews old prekeys of connections.

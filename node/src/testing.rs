@@ -4,6 +4,7 @@
 use crate::{
     fault::Fault,
     files::DiskFileId,
+    healing,
     identity::NodeIdentity,
     inbox,
     outbox::{self, OutgoingMessage},
@@ -12,7 +13,7 @@ use crate::{
         DamageReport, MIGRATIONS, Tx, attachments, connections, deliveries,
         files::{self, StoredFile},
         postings::{self, Posting},
-        relay_jobs::{self, JobKind},
+        relay_jobs::{self, JobKind, JobSubject, SessionStart},
     },
 };
 use rand_chacha::{
@@ -34,13 +35,13 @@ use sealpost_node_core::{
     transfer::DownloadPolicy,
 };
 use sealpost_proto::{
-    BlobId, BlobRef, DeliveryId, FetchToken, Origin, Timestamp, limits,
+    BlobId, BlobRef, DeliveryId, FetchToken, MailboxId, Origin, Timestamp, limits,
     wire::{
         DeliveredEnvelope, DeliveryBatch, DeliveryOutcome, SubmitOutcome, SubmitResult,
         SubmittedEnvelope,
     },
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// Initial time of every node.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -55,6 +56,8 @@ pub(crate) struct TestNode {
     data_key: DataKey,
     rng: ChaCha20Rng,
     damage: DamageReport,
+    /// Latest prekeys that the node has published in each of its mailboxes.
+    published: BTreeMap<MailboxId, Vec<u8>>,
 }
 
 impl TestNode {
@@ -83,6 +86,7 @@ impl TestNode {
             data_key: DataKey::generate(&mut rng),
             rng,
             damage: DamageReport::default(),
+            published: BTreeMap::new(),
         }
     }
 
@@ -113,6 +117,11 @@ impl TestNode {
         self.commit(job).unwrap()
     }
 
+    /// Advances the random generator, so that a copy of the node makes other choices from now on.
+    pub(crate) fn random_step(&mut self) {
+        self.rng.next_u64();
+    }
+
     pub(crate) fn advance(&mut self, time: Duration) {
         self.now = self.now.plus(time);
     }
@@ -126,21 +135,45 @@ impl TestNode {
         self.sql.query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    /// Completes all relay jobs. Returns the prekeys that were published last.
+    /// Completes all relay jobs except those that need prekeys of a peer. Returns the prekeys that
+    /// were published last.
     pub(crate) fn run_relay_jobs(&mut self) -> Vec<u8> {
         let mut published = Vec::new();
         loop {
-            let due = self.step(|tx, _| relay_jobs::load_due(tx, 100));
+            let mut due = self.step(|tx, _| relay_jobs::load_due(tx, 100));
+            due.retain(|job| job.kind != JobKind::StartSession);
             if due.is_empty() {
                 return published;
             }
             for job in due {
                 if job.kind == JobKind::PublishPrekeys {
                     published = job.payload.to_vec();
+                    self.published.insert(job.mailbox, published.clone());
                 }
                 self.step(|tx, _| relay_jobs::remove(tx, job.id));
             }
         }
+    }
+
+    /// Starts the sessions that are due, with the prekeys that the peer has published. Returns
+    /// their number.
+    pub(crate) fn start_sessions(&mut self, peer: &mut Self) -> usize {
+        self.run_relay_jobs();
+        peer.run_relay_jobs();
+        let mut due = self.step(|tx, _| relay_jobs::load_due(tx, 100));
+        due.retain(|job| job.kind == JobKind::StartSession);
+        for job in &due {
+            let JobSubject::Connection(connection) = job.subject else {
+                panic!("an invite has no session")
+            };
+            let prekeys = &peer.published[&job.mailbox];
+            let start = SessionStart::parse(&job.payload).unwrap();
+            self.step(|tx, identity| {
+                healing::start_session(tx, identity, connection, start, prekeys)?;
+                relay_jobs::remove(tx, job.id)
+            });
+        }
+        due.len()
     }
 
     /// Creates an invite. Returns its id, the invite and its published prekeys.
@@ -369,6 +402,7 @@ pub(crate) fn to_batch(envelopes: &[SubmittedEnvelope]) -> DeliveryBatch {
 /// Transfers all envelopes that `from` can send to `to`. Returns their number.
 pub(crate) fn carry(from: &mut TestNode, to: &mut TestNode) -> usize {
     from.run_relay_jobs();
+    from.start_sessions(to);
     let envelopes = from.seal();
     from.record_accepted(&envelopes);
     for envelope in &envelopes {

@@ -474,11 +474,49 @@ pub const OLD_SESSIONS_MAX: usize = 8;
 /// Ids of retired sessions, and hashes of retired prefixes, that a connection stores; beyond it,
 /// the oldest are deleted.
 pub const RETIRED_SESSIONS_MAX: usize = 4_096;
-/// Confirmed sessions that can prove continuity: a peer whose confirmation is in flight names the
-/// previous one.
-pub const PREVIOUS_SESSIONS_MAX: usize = 2;
+/// Confirmed sessions that can prove continuity. A peer names the latest one that it has confirmed,
+/// and when both sides replace sessions in quick succession, this side may have confirmed several
+/// others since.
+pub const PREVIOUS_SESSIONS_MAX: usize = 8;
+/// Sessions that were replaced before this side confirmed them, and that can prove continuity
+/// nevertheless, because the peer may have confirmed them.
+pub const REPLACED_SESSIONS_MAX: usize = 2;
 /// Bitmap of a resume: 1,024 messages above `upto`.
 pub const RESUME_BITMAP_BYTES_MAX: usize = 128;
+/// How far above the first missing number a node records which numbers of a peer arrived: as far as
+/// a bitmap reaches.
+pub const RESUME_SEQS_MAX: u64 = 8 * RESUME_BITMAP_BYTES_MAX as u64;
+/// Incarnations of a peer for which a node records which numbers arrived.
+pub const PEER_INCARNATIONS_MAX: usize = 8;
+/// Time after the receipt for which a node can send a message again, to a peer that was restored
+/// from a backup.
+pub const CONFIRMED_ROW_RETENTION: Duration = DAY.saturating_mul(30);
+/// Time after which a node asks the peer about a message that the relay has accepted and for which
+/// no receipt arrived, and the interval at which it asks again.
+pub const RECEIPT_QUERY_INTERVAL: Duration = DAY;
+/// Interval at which a node asks a peer for the receipts of messages that nobody has read yet, if no
+/// session was replaced in the meantime.
+pub const READ_RECEIPT_QUERY_INTERVAL: Duration = DAY.saturating_mul(7);
+/// Age up to which a node asks for the receipts of a message.
+pub const RECEIPT_QUERY_AGE_MAX: Duration = DAY.saturating_mul(90);
+/// Messages for whose receipts a node asks a peer at once.
+pub const RECEIPTS_QUERIED_MAX: usize = 1_024;
+/// First interval between two repairs of the same kind on one connection: new sessions after an
+/// envelope that cannot be opened, or requests to send again. Each further one doubles it.
+pub const REPAIR_INTERVAL_FIRST: Duration = Duration::from_secs(60);
+/// Longest interval between two repairs of the same kind.
+pub const REPAIR_INTERVAL_MAX: Duration = HOUR;
+/// Occasions in a day on which a peer makes a node send again at once what was sent before; further
+/// ones are delayed like repairs. A restored peer needs one for each incarnation.
+pub const IMMEDIATE_ANSWERS_PER_DAY: u32 = 16;
+/// Repairs of the same kind in a day beyond which users are warned.
+pub const REPAIRS_PER_DAY_EXPECTED: u32 = 5;
+/// Latest checkpoints of a node that its database keeps, to recognise them elsewhere.
+pub const CHECKPOINTS_KEPT: usize = 32;
+/// Default interval of the checkpoints of an active node.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
+/// Shortest interval of checkpoints.
+pub const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Encoded resume of an INIT: incarnation, upto and a full bitmap take 155 bytes.
 pub const RESUME_BYTES_MAX: usize = 256;
 /// Sequence numbers in one notice of messages that will not be sent: as many as a resume bitmap

@@ -270,6 +270,10 @@ def read_sessions(stored):
     sessions |= {
         "ids": reader.list(lambda: reader.take(16)),
         "prefixes": reader.list(lambda: reader.take(32)),
+        "replaced": [],
     }
+    if reader.at < len(stored):
+        sessions["replaced"] = reader.list(lambda: (reader.take(16), reader.take(32)))
+        refuse_unless(sessions["replaced"])
     reader.end()
     return sessions

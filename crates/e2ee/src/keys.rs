@@ -88,6 +88,12 @@ impl ConnId {
 pub struct SessionId(pub(crate) [u8; 16]);
 
 impl SessionId {
+    /// Wraps 16 raw bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// Returns the 16 raw bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {

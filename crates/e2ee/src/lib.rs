@@ -12,6 +12,7 @@
 
 pub mod attachment;
 pub mod card;
+pub mod checkpoint;
 pub mod envelope;
 pub mod invite;
 pub mod keys;
@@ -29,6 +30,7 @@ mod ratchet;
 mod record;
 
 pub use card::{Card, CardError, SignedCard};
+pub use checkpoint::{Checkpoint, CheckpointMark};
 pub use envelope::{EnvelopeDirection, OuterKey};
 pub use keys::{
     ConnId, ExpPairing, Fingerprint, Identity, Incarnation, InviteSecret, PeerIdentity, SessionId,

@@ -8,6 +8,7 @@
 
 #![warn(missing_docs)]
 
+pub mod checkpoint;
 pub mod connection;
 pub mod contact_name;
 pub mod content;

@@ -168,12 +168,7 @@ impl DataDir {
     /// Returns [`SecretError::TooPermissive`] if other users can read the file, and the other
     /// variants if it cannot be read.
     pub fn read_secret(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SecretError> {
-        let path = self.join(name);
-        match File::open(&path) {
-            Ok(file) => read_private(&path, file).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(SecretError::Failed { path, source }),
-        }
+        read_private_file(&self.join(name))
     }
 }
 
@@ -182,6 +177,41 @@ impl Drop for DataDir {
         // A child process that was forked and has not executed its program yet has a copy of the
         // descriptor, so closing ours would not release the lock. If this fails, closing does.
         let _ = self.lock.unlock();
+    }
+}
+
+/// Writes a file of mode 0600 atomically and returns once it is on disk. Creates its directory with
+/// mode 0700 if that does not exist.
+///
+/// # Errors
+/// [`SecretError::Failed`]; then the old file is unchanged.
+pub fn write_private_file(path: &Path, content: &[u8]) -> Result<(), SecretError> {
+    let failed = |source| SecretError::Failed {
+        path: path.to_owned(),
+        source,
+    };
+    match path.parent() {
+        Some(directory) if !directory.exists() => {
+            create_private_directory(directory).map_err(failed)?;
+        }
+        _ => {}
+    }
+    write_private(path, content).map_err(failed)
+}
+
+/// Reads a file of mode 0600. Returns `None` if it does not exist.
+///
+/// # Errors
+/// Returns [`SecretError::TooPermissive`] if other users can read the file, and the other variants
+/// if it cannot be read.
+pub fn read_private_file(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, SecretError> {
+    match File::open(path) {
+        Ok(file) => read_private(path, file).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(SecretError::Failed {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 

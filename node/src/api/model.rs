@@ -3,8 +3,9 @@
 
 use super::iso::Iso;
 pub use sealpost_node_core::model::{
-    ChatType, ConnectionStatus, ContentType, Direction, EventTopic, FileStatus as AttachmentStatus,
-    HealthState, InviteKind, InviteStatus, ParticipantStatus, RelayState, Visibility,
+    ChatType, ConnectionStatus, ConnectionWarning, ContentType, Direction, EventTopic,
+    FileStatus as AttachmentStatus, HealthState, InviteKind, InviteStatus, NodeWarning,
+    ParticipantStatus, RelayState, Visibility,
 };
 use sealpost_proto::DeliveryStatus;
 use serde::{Deserialize, Serialize};

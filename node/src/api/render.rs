@@ -3,9 +3,9 @@
 use super::{
     iso::Iso,
     model::{
-        Attachment, Audit, Chat, ChatType, Connection, DangerMark, Delivery, Direction, Health,
-        Identity, Invite, ListedAttachment, Message, Participant, Sender, Stamp, Transfer,
-        TransferState, Visibility,
+        Attachment, Audit, Chat, ChatType, Connection, DangerMark, DatedWarning, Delivery,
+        Direction, Health, Identity, Invite, ListedAttachment, Message, Participant, Sender, Stamp,
+        Transfer, TransferState, Visibility, Warning,
     },
 };
 use crate::{
@@ -16,7 +16,12 @@ use crate::{
         invites, postings,
     },
 };
-use sealpost_node_core::{file_type::FileType, filename::FileName, model::AttachmentId};
+use sealpost_node_core::{
+    file_type::FileType,
+    filename::FileName,
+    model::{AttachmentId, ConnectionWarning, NodeWarning},
+};
+use sealpost_proto::Timestamp;
 
 /// Renders a delivery.
 pub(super) fn delivery(row: &deliveries::Delivery) -> Delivery {
@@ -104,9 +109,59 @@ pub(super) fn connection(row: &connections::ConnectionRow) -> Connection {
             reason: row.health_reason.clone(),
             last_contact_at: row.last_contact_at.map(Iso),
         },
+        warning: row.warning.map(warning),
         relay: row.relay.clone(),
         created_at: Iso(row.created_at),
         updated_at: Iso(row.updated_at),
+    }
+}
+
+/// Renders a warning about this node.
+pub(super) fn node_warning(code: NodeWarning, at: Timestamp) -> DatedWarning {
+    let text = match code {
+        NodeWarning::SecondNode => {
+            "a second node runs with this node's identity, so messages can arrive at either, or \
+             this machine was set back to a snapshot while the node ran: stop the other node, then \
+             run: sealpost recover"
+        }
+        NodeWarning::SetBack => {
+            "this node was started with an older copy of its data: it starts new sessions and asks \
+             all partners for what is missing here; messages that it had sent in the meantime are \
+             not in this copy, but their recipients have them"
+        }
+    };
+    DatedWarning {
+        code,
+        text: text.to_owned(),
+        at: Iso(at),
+    }
+}
+
+fn warning(code: ConnectionWarning) -> Warning {
+    let text = match code {
+        ConnectionWarning::OtherIdentity => {
+            "somebody with another identity tried to continue this connection; nothing is sent \
+             until you acknowledge the warning or block the connection: ask the partner first"
+        }
+        ConnectionWarning::Reset => {
+            "the partner's node started a session that does not continue the earlier one, as after \
+             a restore or in an attack: compare the safety number"
+        }
+        ConnectionWarning::Forked => {
+            "the partner's node was set back to an older state, or runs twice: ask the partner"
+        }
+        ConnectionWarning::SetBack => {
+            "the partner has received more than this node has sent: this node was set back to an \
+             older copy of its data, or runs twice"
+        }
+        ConnectionWarning::ManyRepairs => {
+            "the session had to be replaced many times in a day: ask the partner whether its node \
+             runs twice"
+        }
+    };
+    Warning {
+        code,
+        text: text.to_owned(),
     }
 }
 

@@ -98,6 +98,9 @@ pub enum ApiCommand {
     Read(ReadArgs),
     /// Show the node and its pending deliveries, or the status of one message
     Status(StatusArgs),
+    /// Start new sessions with all partners, for example after a snapshot of the machine was
+    /// restored
+    Recover(RecoverArgs),
     /// List, download, save or cancel files
     Files {
         /// `list` by default.
@@ -222,6 +225,8 @@ pub enum ConnectionsCommand {
     Block(ConnectionArgs),
     /// Show the safety number, or record that both sides compared it
     Verify(VerifyArgs),
+    /// Clear the warning of a connection without comparing the safety number
+    Acknowledge(ConnectionArgs),
 }
 
 #[derive(Args)]
@@ -338,6 +343,16 @@ pub struct StatusArgs {
     /// CMG-…
     #[arg(value_name = "MESSAGE")]
     pub id: Option<String>,
+    /// Clear the warnings about this node
+    #[arg(long, conflicts_with = "id")]
+    pub acknowledge: bool,
+}
+
+#[derive(Args)]
+pub struct RecoverArgs {
+    /// Do not ask for confirmation
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Args)]

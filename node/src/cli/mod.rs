@@ -108,6 +108,7 @@ pub async fn run_api_command(
         ApiCommand::Show(args) => commands::show::run(&args, client, console).await,
         ApiCommand::Read(args) => commands::read::run(&args, client, console).await,
         ApiCommand::Status(args) => commands::status::run(&args, client, console).await,
+        ApiCommand::Recover(args) => commands::recover::run(&args, client, console).await,
         ApiCommand::Files { command } => commands::files::run(command, client, console).await,
     }
 }

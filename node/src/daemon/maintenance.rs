@@ -7,12 +7,13 @@ use super::{
 use crate::{
     fault::Fault,
     files::Files,
+    healing,
     identity::NodeIdentity,
     pairing,
     store::{
         Tx, deduplication, deliveries, events,
         files::{self, StoredFile},
-        requests,
+        outbox, requests,
     },
 };
 use sealpost_proto::limits;
@@ -32,6 +33,7 @@ pub fn maintain(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<Vec<StoredFi
 fn maintain_relay_state(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), Fault> {
     pairing::maintain_invites(tx, identity)?;
     pairing::maintain_connections(tx, identity)?;
+    healing::query_overdue(tx)?;
     let now = tx.now.min(tx.relay_now);
     deliveries::fail_unconfirmed(tx, now.minus(limits::UNCONFIRMED_AFTER))?;
     files::maintain_blobs(tx)
@@ -40,6 +42,7 @@ fn maintain_relay_state(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), 
 fn maintain_own_state(tx: &mut Tx<'_>) -> Result<Vec<StoredFile>, Fault> {
     deduplication::delete_old(tx)?;
     requests::delete_old(tx)?;
+    outbox::delete_old(tx)?;
     events::delete_old(tx)?;
     let abandoned = files::find_abandoned(tx, tx.now.minus(limits::STAGED_FILE_RETENTION))?;
     for file in &abandoned {

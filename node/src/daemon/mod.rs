@@ -6,6 +6,7 @@
 //! | [`submission`] | the outbox | seals and submits messages, and records the responses |
 //! | [`relay_jobs`] | relay jobs | opens and closes mailboxes, publishes and fetches prekeys |
 //! | [`transfer`] | files | uploads and downloads parts, extends and deletes blobs |
+//! | [`checkpoints`] | the clock | writes checkpoints, and notices a second node |
 //! | [`maintenance`] | the clock | expires invites, renews prekeys, deletes old rows |
 //!
 //! Each task reads what is due from the database after every wake-up, so a lost wake-up loses
@@ -13,6 +14,8 @@
 //!
 //! [`serve`] assembles the [`NodeComponents`]. Each task receives only the ones that it needs.
 
+mod checkpoint_file;
+mod checkpoints;
 mod components;
 mod database;
 mod home_relay;

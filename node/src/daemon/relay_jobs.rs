@@ -7,11 +7,11 @@ use super::{
 };
 use crate::{
     fault::Fault,
+    healing,
     identity::NodeIdentity,
-    outbox,
     store::{
         connections,
-        relay_jobs::{self, DueJob, JobKind, JobSubject},
+        relay_jobs::{self, DueJob, JobKind, JobSubject, SessionStart},
     },
 };
 use sealpost_node_core::model::ConnectionId;
@@ -145,9 +145,10 @@ impl RelayJobs {
                 };
                 client.publish_prekeys(job.mailbox, &sealed).await?;
             }
-            JobKind::RotateSession => {
+            JobKind::StartSession => {
                 if let JobSubject::Connection(id) = job.subject {
-                    self.rotate_session(id).await?;
+                    self.start_session(id, SessionStart::parse(&job.payload)?)
+                        .await?;
                 }
             }
             JobKind::CloseMailbox => client.close_mailbox(job.mailbox).await?,
@@ -156,7 +157,11 @@ impl RelayJobs {
     }
 
     /// Starts a new session from fresh prekeys of the peer.
-    async fn rotate_session(&self, connection: ConnectionId) -> Result<(), JobError> {
+    async fn start_session(
+        &self,
+        connection: ConnectionId,
+        start: SessionStart,
+    ) -> Result<(), JobError> {
         let peer_mailbox = self
             .database
             .read(move |tx| {
@@ -174,9 +179,9 @@ impl RelayJobs {
             .fetch_prekeys(&peer_mailbox.mailbox, &peer_mailbox.send_key)
             .await?;
         let identity = Arc::clone(&self.identity);
-        let rotate = self.database.write_without_wake_up(move |tx| {
-            outbox::rotate_session(tx, &identity, connection, prekeys.sealed.as_slice())
+        let started = self.database.write(move |tx| {
+            healing::start_session(tx, &identity, connection, start, prekeys.sealed.as_slice())
         });
-        Ok(rotate.await?)
+        Ok(started.await?)
     }
 }

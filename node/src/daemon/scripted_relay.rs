@@ -10,16 +10,17 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use http::StatusCode;
+use http::{Method, StatusCode, header};
 use sealpost_proto::{
-    AccountId, B64, DeliveryId, EnvelopeId, MailboxId, Origin, SessionKey, Timestamp,
-    WebhookSecret,
+    AccountId, B64, DeliveryId, EnvelopeId, ErrorCode, MailboxId, Origin, Problem, SessionKey,
+    Timestamp, WebhookSecret, b64,
     wire::{
         DeliveredEnvelope, DeliveryBatch, Registered, Session, WebhookState, WebhookTest,
         WebhookTestStep,
     },
 };
-use sealpost_service::ManualClock;
+use sealpost_service::{ManualClock, http::ProblemResponse};
+use sha2::{Digest as _, Sha256};
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard},
@@ -49,6 +50,12 @@ pub(super) struct Script {
     pub(super) cuts_pulls: bool,
     /// Methods and targets.
     pub(super) requests: Vec<String>,
+    /// Body of the stored checkpoint.
+    pub(super) checkpoint: Option<Bytes>,
+    /// Whether each write of a checkpoint is refused, as if another was stored.
+    pub(super) refuses_all_tags: bool,
+    /// Whether the requests about the checkpoint get an internal error.
+    pub(super) fails_checkpoints: bool,
 }
 
 impl ScriptedRelay {
@@ -61,6 +68,9 @@ impl ScriptedRelay {
             envelope_bytes: None,
             cuts_pulls: false,
             requests: Vec::new(),
+            checkpoint: None,
+            refuses_all_tags: false,
+            fails_checkpoints: false,
         }));
         let router = Router::new()
             .fallback(respond)
@@ -87,6 +97,9 @@ impl ScriptedRelay {
 }
 
 async fn respond(State(script): State<Arc<Mutex<Script>>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let request = Request::from_parts(head, ());
     let mut script = script.lock().unwrap();
     if request.uri().path() == "/v1/session" {
         return Json(session(script.webhook)).into_response();
@@ -96,6 +109,7 @@ async fn respond(State(script): State<Arc<Mutex<Script>>>, request: Request) -> 
     match request.uri().path() {
         "/v1/deliveries" if script.cuts_pulls => cut_response(),
         "/v1/deliveries" => Json(script.batch()).into_response(),
+        "/v1/account/checkpoint" => script.respond_checkpoint(&request, body),
         "/v1/accounts" => Json(script.register()).into_response(),
         "/v1/account/webhook-test" => Json(script.test_webhook()).into_response(),
         _ => StatusCode::NO_CONTENT.into_response(),
@@ -128,6 +142,26 @@ impl Script {
         Registered {
             account_id: AccountId::from_bytes([number; 16]),
             webhook_secret: WebhookSecret::from_bytes([number; 32]),
+        }
+    }
+
+    fn respond_checkpoint(&mut self, request: &Request<()>, body: Bytes) -> Response {
+        let problem = |code| ProblemResponse::from(Problem::from(code)).into_response();
+        if self.fails_checkpoints {
+            return problem(ErrorCode::Internal);
+        }
+        let tag = |body: &Bytes| format!("\"{}\"", b64::encode(&Sha256::digest(body)));
+        let stored = self.checkpoint.as_ref().map(tag);
+        if request.method() == Method::PUT {
+            let expected = request.headers()[header::IF_MATCH].to_str().unwrap();
+            if self.refuses_all_tags || expected != stored.as_deref().unwrap_or("\"none\"") {
+                return problem(ErrorCode::PreconditionFailed);
+            }
+            self.checkpoint = Some(body);
+        }
+        match &self.checkpoint {
+            Some(body) => ([(header::ETAG, tag(body))], body.clone()).into_response(),
+            None => problem(ErrorCode::NotFound),
         }
     }
 

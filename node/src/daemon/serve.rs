@@ -2,7 +2,10 @@
 //! tasks until Ctrl-C or SIGTERM.
 
 use super::{
-    Database, HomeRelay, Ingest, NodeComponents, RunInfo, ingest, maintenance,
+    Database, HomeRelay, Ingest, NodeComponents, RunInfo,
+    checkpoint_file::CheckpointFile,
+    checkpoints::Checkpoints,
+    ingest, maintenance,
     registration::{keep_registered, keep_webhook_active},
     relay_jobs, submission,
     transfer::{self, EarlyUploads},
@@ -119,6 +122,7 @@ pub(super) fn open_store(directory: &DataDir, data_key: DataKey) -> Result<Store
 struct BoundNode {
     components: NodeComponents,
     settings: Settings,
+    checkpoints: Checkpoints,
     api_listener: TcpListener,
     api_socket: Endpoint,
     api_token: Zeroizing<String>,
@@ -176,9 +180,15 @@ async fn open(
         clock,
         shutdown,
     };
+    let checkpoints = Checkpoints::new(
+        components.clone(),
+        CheckpointFile::locate(&config.checkpoint.directory, &components.identity),
+        config.checkpoint.every.duration(),
+    );
     Ok(BoundNode {
         components,
         settings,
+        checkpoints,
         api_listener,
         api_socket,
         api_token,
@@ -228,6 +238,7 @@ fn run(bound: BoundNode, routers: Routers) -> impl Future<Output = ()> {
     let BoundNode {
         components,
         settings,
+        checkpoints,
         api_listener,
         api_socket,
         api_token,
@@ -243,7 +254,12 @@ fn run(bound: BoundNode, routers: Routers) -> impl Future<Output = ()> {
         components.worker(),
     ));
     let webhook = webhook_listener.map(|listener| (listener, routers.webhook));
-    tasks.spawn(run_relay_tasks(components.clone(), settings, webhook));
+    tasks.spawn(run_relay_tasks(
+        components.clone(),
+        settings,
+        checkpoints,
+        webhook,
+    ));
     let api = (routers.local_api)(components, &api_token);
     for (endpoint, router) in [
         (Endpoint::from(api_listener), api.tcp),
@@ -258,11 +274,12 @@ fn run(bound: BoundNode, routers: Routers) -> impl Future<Output = ()> {
 /// Builds the router that receives the relay's webhook calls.
 type WebhookRouter = fn(Ingest) -> Router;
 
-/// Runs the tasks that need the relay, once the account is registered. That may take until the
-/// relay is reachable.
+/// Runs the tasks that need the relay, once the account is registered and the checkpoint there was
+/// compared with the database. That may take until the relay is reachable.
 async fn run_relay_tasks(
     components: NodeComponents,
     settings: Settings,
+    mut checkpoints: Checkpoints,
     webhook: Option<(TcpListener, WebhookRouter)>,
 ) {
     let mut tasks = JoinSet::new();
@@ -277,6 +294,13 @@ async fn run_relay_tasks(
         () = components.relay.registered() => {}
         () = components.shutdown.triggered() => return,
     }
+    // Nothing is sent or received with the sessions of a database that was set back.
+    tokio::select! {
+        () = checkpoints.check_at_start() => {}
+        () = components.shutdown.triggered() => return,
+    }
+    let worker = components.worker();
+    tasks.spawn(async move { worker.run_timed(checkpoints).await });
     let has_webhook = webhook.is_some();
     if let Some((listener, router)) = webhook {
         tasks.spawn(http::serve(

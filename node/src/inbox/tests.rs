@@ -1,6 +1,9 @@
 use super::*;
+use crate::store::relay_jobs::SessionStart;
 use crate::testing::{TestNode, connect_nodes, connected_pair, settle};
+use sealpost_e2ee::sessions::InitReason;
 use sealpost_proto::B64;
+use std::time::Duration;
 
 fn receipts_due(node: &TestNode) -> i64 {
     node.query_number("SELECT count(*) FROM receipts_due")
@@ -11,7 +14,8 @@ fn resealed_messages_are_stored_once() {
     let mut pair = connected_pair(200);
     let (message, to_bolt) = (pair.acme.send(pair.to_bolt, "hello"), pair.to_bolt);
     let first = pair.acme.seal();
-    pair.acme.step(|tx, _| outbox::requeue_sealed(tx, to_bolt));
+    pair.acme
+        .step(|tx, _| outbox::requeue_unconfirmed(tx, to_bolt, tx.now));
     let second = pair.acme.seal();
     for envelope in [&first[0], &second[0]] {
         assert_eq!(pair.bolt.receive(envelope), DeliveryOutcome::Stored);
@@ -43,6 +47,52 @@ fn repeated_envelopes_change_nothing() {
         before
     );
     assert_eq!(pair.bolt.received_texts(), ["hello"]);
+}
+
+/// Replaces the prekey bundle of a connection. Returns it as the relay hands it out.
+fn renew_prekeys(node: &mut TestNode, connection: ConnectionId) -> Vec<u8> {
+    node.step(|tx, identity| {
+        let mut loaded = connections::load_secrets(tx, connection)?;
+        let publication = loaded
+            .secrets
+            .renew_prekeys(&identity.keys, tx.relay_now, tx.rng)
+            .unwrap();
+        connections::save(tx, &mut loaded)?;
+        Ok(publication.sealed_bundle.to_vec())
+    })
+}
+
+#[test]
+fn losing_init_makes_the_node_publish_prekeys() {
+    let mut pair = connected_pair(205);
+    let (to_acme, to_bolt) = (pair.to_acme, pair.to_bolt);
+    pair.acme.advance(limits::SESSION_ROTATION_HIGHER);
+    pair.bolt
+        .advance(limits::SESSION_ROTATION_HIGHER + Duration::from_secs(1));
+    let at_acme = renew_prekeys(&mut pair.acme, to_bolt);
+    let at_bolt = renew_prekeys(&mut pair.bolt, to_acme);
+    let rotate = |node: &mut TestNode, connection, prekeys: &[u8]| {
+        node.step(|tx, identity| {
+            let replaces = connections::load_secrets(tx, connection)?
+                .secrets
+                .sessions
+                .current_id();
+            let start = SessionStart {
+                reason: InitReason::Rotate,
+                is_obsolete_when_confirmed: false,
+                replaces,
+            };
+            healing::start_session(tx, identity, connection, start, prekeys)
+        });
+    };
+    rotate(&mut pair.acme, to_bolt, &at_bolt);
+    rotate(&mut pair.bolt, to_acme, &at_acme);
+    pair.acme.send(to_bolt, "with the losing INIT");
+    let losing = pair.acme.seal();
+    assert!(pair.bolt.run_relay_jobs().is_empty());
+    assert_eq!(pair.bolt.receive(&losing[0]), DeliveryOutcome::Stored);
+    assert!(pair.bolt.received_texts().is_empty());
+    assert!(!pair.bolt.run_relay_jobs().is_empty());
 }
 
 #[test]
@@ -155,7 +205,7 @@ fn only_valid_image_previews_are_stored() {
 }
 
 #[test]
-fn unreadable_envelopes_mark_the_connection_broken() {
+fn connections_heal_after_unreadable_envelopes() {
     let mut pair = connected_pair(270);
     let waiting = pair.bolt.send(pair.to_acme, "on its way");
     pair.acme.send(pair.to_bolt, "hello");
@@ -165,8 +215,15 @@ fn unreadable_envelopes_mark_the_connection_broken() {
     pair.bolt.sql("DELETE FROM opened_digests");
     assert_eq!(pair.bolt.receive(&sealed[0]), DeliveryOutcome::Stored);
     let shown = pair.bolt.connection(pair.to_acme);
-    assert_eq!(shown.health, HealthState::Broken);
+    assert_eq!(shown.health, HealthState::Healing);
+    assert_eq!(shown.warning, Some(ConnectionWarning::Forked));
     assert!(pair.bolt.delivery(&waiting).healing);
+    settle(&mut pair.bolt, &mut pair.acme);
+    assert_eq!(pair.bolt.connection(pair.to_acme).health, HealthState::Ok);
+    assert_eq!(
+        pair.bolt.delivery(&waiting).status,
+        DeliveryStatus::Delivered
+    );
     assert_eq!(pair.bolt.received_texts(), ["hello"]);
 }
 

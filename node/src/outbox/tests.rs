@@ -61,7 +61,8 @@ fn resealing_reuses_sequence_number_and_time() {
     let (seq, sent_at) = ("SELECT seq FROM outbox", "SELECT sent_at FROM outbox");
     let before = (pair.acme.query_number(seq), pair.acme.query_number(sent_at));
     pair.acme.advance(Duration::from_secs(300));
-    pair.acme.step(|tx, _| outbox::requeue_sealed(tx, to_bolt));
+    pair.acme
+        .step(|tx, _| outbox::requeue_unconfirmed(tx, to_bolt, tx.now));
     let second = pair.acme.seal();
     assert_eq!(
         (pair.acme.query_number(seq), pair.acme.query_number(sent_at)),
@@ -240,7 +241,8 @@ fn delivery_status_follows_the_relay() {
         pair.acme.delivery(&message).status,
         DeliveryStatus::Delivered
     );
-    assert_eq!(pair.acme.query_number("SELECT count(*) FROM outbox"), 0);
+    let unconfirmed = "SELECT count(*) FROM outbox WHERE state <> 'confirmed'";
+    assert_eq!(pair.acme.query_number(unconfirmed), 0);
 }
 
 #[test]
@@ -284,4 +286,32 @@ fn permanent_refusals_fail_only_their_message() {
         (DeliveryStatus::Failed, Some(FailureCode::MailboxUnknown))
     );
     assert_eq!(sent.status, DeliveryStatus::Sent);
+}
+
+#[test]
+fn envelopes_are_due_with_the_first_of_their_connection() {
+    let mut pair = connected_pair(180);
+    for text in ["one", "two"] {
+        pair.acme.send(pair.to_bolt, text);
+    }
+    let sealed = pair.acme.seal();
+    let full = SubmitOutcome::Refused {
+        code: ErrorCode::MailboxFull,
+        retry_after_ms: Some(60_000),
+    };
+    pair.acme.record_outcome(&sealed, &full);
+    let first_due = pair
+        .acme
+        .query_number("SELECT next_at FROM outbox WHERE state = 'sealed'");
+    // The second is due earlier or later than the first.
+    for second_due in [first_due - 30_000, first_due + 30_000] {
+        pair.acme.sql(&format!(
+            "UPDATE outbox SET next_at = {second_due}
+             WHERE id = (SELECT max(id) FROM outbox)"
+        ));
+        pair.acme.now = Timestamp::from_millis((first_due - 1).cast_unsigned());
+        assert!(pair.acme.seal().is_empty());
+        pair.acme.now = Timestamp::from_millis(first_due.cast_unsigned());
+        assert_eq!(pair.acme.seal(), sealed);
+    }
 }

@@ -270,11 +270,43 @@ fn invites_use_the_time_of_the_relay() {
     acme.send(to_bolt, "hello");
     settle(&mut acme, &mut bolt);
     assert_eq!(bolt.received()[0].message.sent_at, START);
-    assert_eq!(acme.query_number("SELECT count(*) FROM outbox"), 0);
+    let unconfirmed = "SELECT count(*) FROM outbox WHERE state <> 'confirmed'";
+    assert_eq!(acme.query_number(unconfirmed), 0);
     acme.step(crate::daemon::maintenance::maintain);
     assert_eq!(
         acme.query_number("SELECT count(*) FROM invites WHERE status = 'open'"),
         1,
         "the invite is not older by our clock"
     );
+}
+
+#[test]
+fn secrets_of_closed_invites_are_erased() {
+    let bundles = |acme: &mut TestNode, id| acme.step(|tx, _| load_invite(tx, id)).issued.bundles;
+    let [mut acme, mut bolt, _] = three();
+    let (used, invite, prekeys) = acme.invite(true);
+    let (revoked, _, _) = acme.invite(true);
+    let (expired, _, _) = acme.invite(true);
+    for id in [used, revoked, expired] {
+        assert_eq!(bundles(&mut acme, id).len(), 1);
+    }
+    bolt.connect(&invite, &prekeys);
+    settle(&mut bolt, &mut acme);
+    acme.step(|tx, _| revoke_invite(tx, revoked));
+    acme.advance(limits::INVITE_LIFETIME_DEFAULT);
+    acme.step(crate::daemon::maintenance::maintain);
+    for id in [used, revoked, expired] {
+        assert!(bundles(&mut acme, id).is_empty());
+    }
+}
+
+#[test]
+fn session_of_the_pairing_is_replaced_at_once() {
+    let [mut acme, mut bolt, _] = three();
+    let (to_bolt, to_acme) = connect_nodes(&mut acme, &mut bolt);
+    for (node, id) in [(&mut acme, to_bolt), (&mut bolt, to_acme)] {
+        let loaded = node.step(|tx, _| connections::load_secrets(tx, id));
+        assert!(!loaded.secrets.is_pairing_session());
+        assert!(loaded.secrets.has_used_own_bundle || loaded.secrets.peer_bundle_epoch > 0);
+    }
 }

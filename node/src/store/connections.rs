@@ -14,13 +14,14 @@ use sealpost_node_core::{
     connection::{Connection, Phase, Role},
     contact_name::comparison_key,
     model::{
-        ChatId, ConnectionId, ConnectionStatus, Direction, HealthState, InviteId, InviteKey,
-        Refusal, RefusalCode,
+        ChatId, ConnectionId, ConnectionStatus, ConnectionWarning, Direction, HealthState,
+        InviteId, InviteKey, Refusal, RefusalCode,
     },
     name::visible_name,
 };
 use sealpost_proto::{MailboxId, Timestamp};
 use sealpost_sqlite::{Damaged, RowError, RowExt as _, to_integer, to_millis};
+use std::time::Duration;
 
 const TABLE: &str = "connections";
 
@@ -46,6 +47,8 @@ pub(crate) struct ConnectionRow {
     pub chat: Option<ChatId>,
     pub health: HealthState,
     pub health_reason: Option<String>,
+    /// Warning that nobody has acknowledged yet.
+    pub warning: Option<ConnectionWarning>,
     /// Time when an envelope of the peer was last opened.
     pub last_contact_at: Option<Timestamp>,
     pub created_at: Timestamp,
@@ -72,6 +75,16 @@ pub(crate) const fn status_for_phase(phase: Phase) -> ConnectionStatus {
         Phase::Accepting | Phase::Accepted => ConnectionStatus::Accepted,
         Phase::Rejected => ConnectionStatus::Rejected,
         Phase::Blocked => ConnectionStatus::Blocked,
+    }
+}
+
+/// Returns the visible status of a connection with a warning.
+fn visible_status(phase: Phase, warning: Option<ConnectionWarning>) -> ConnectionStatus {
+    match status_for_phase(phase) {
+        ConnectionStatus::Accepted if warning == Some(ConnectionWarning::OtherIdentity) => {
+            ConnectionStatus::Suspended
+        }
+        status => status,
     }
 }
 
@@ -150,11 +163,15 @@ pub(crate) fn save(tx: &mut Tx<'_>, loaded: &mut LoadedConnection) -> Result<(),
     let text = loaded.id.to_string();
     let encoded = loaded.secrets.encode();
     let sealed = tx.seal(TABLE, text.as_bytes(), "secrets", version, &encoded);
-    let status = status_for_phase(loaded.secrets.phase);
-    let sql = "SELECT status FROM connections WHERE id = ?1";
+    let sql = "SELECT status, warning FROM connections WHERE id = ?1";
     let before = tx.query_row(sql, &[&text], |row| {
-        row.parse("status", ConnectionStatus::parse)
+        Ok((
+            row.parse("status", ConnectionStatus::parse)?,
+            row.optional_parse("warning", ConnectionWarning::parse)?,
+        ))
     })?;
+    let warning = before.and_then(|(_, warning)| warning);
+    let status = visible_status(loaded.secrets.phase, warning);
     let changed = tx.execute(
         "UPDATE connections SET secrets = ?2, status = ?3, version = version + 1
          WHERE id = ?1 AND version = ?4",
@@ -170,7 +187,7 @@ pub(crate) fn save(tx: &mut Tx<'_>, loaded: &mut LoadedConnection) -> Result<(),
     }
     loaded.version = version;
     insert_mailbox(tx, loaded.id, &loaded.secrets)?;
-    if before.is_some_and(|before| before != status) {
+    if before.is_some_and(|(before, _)| before != status) {
         record_change(tx, loaded.id)
     } else {
         Ok(())
@@ -228,10 +245,58 @@ pub(crate) fn set_health(
     }
 }
 
-/// Records that users have compared the safety number.
+/// Records that users have compared the safety number, which also acknowledges a warning.
 pub(crate) fn set_verified(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     tx.execute(
         "UPDATE connections SET verified = 1 WHERE id = ?1",
+        &[&id.to_string()],
+    )?;
+    acknowledge(tx, id)
+}
+
+/// Stores a warning unless a more serious one has not been acknowledged. A warning that casts doubt
+/// on who the partner is withdraws `verified`.
+pub(crate) fn set_warning(
+    tx: &Tx<'_>,
+    id: ConnectionId,
+    warning: ConnectionWarning,
+) -> Result<(), Fault> {
+    let row = load(tx, id)?;
+    let rank = |warning| {
+        ConnectionWarning::ALL
+            .iter()
+            .position(|one| *one == warning)
+    };
+    let is_minor = row
+        .warning
+        .is_some_and(|present| rank(present) <= rank(warning));
+    if is_minor {
+        return Ok(());
+    }
+    let is_identity_doubtful = matches!(
+        warning,
+        ConnectionWarning::OtherIdentity | ConnectionWarning::Reset
+    );
+    tx.execute(
+        "UPDATE connections SET warning = ?2, verified = verified AND NOT ?3,
+             status = CASE WHEN ?4 AND status = 'accepted' THEN 'suspended' ELSE status END
+         WHERE id = ?1",
+        &[
+            &id.to_string(),
+            &warning.as_str(),
+            &is_identity_doubtful,
+            &(warning == ConnectionWarning::OtherIdentity),
+        ],
+    )?;
+    record_change(tx, id)
+}
+
+/// Clears the warning of a connection, which ends a suspension.
+pub(crate) fn acknowledge(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE connections SET warning = NULL,
+             status = CASE status WHEN 'suspended' THEN 'accepted' ELSE status END
+         WHERE id = ?1",
         &[&id.to_string()],
     )?;
     record_change(tx, id)
@@ -247,8 +312,8 @@ pub(crate) fn set_note(tx: &Tx<'_>, id: ConnectionId, note: &str) -> Result<(), 
 }
 
 const COLUMNS: &str = "SELECT n.id, n.direction, n.status, n.name, n.note, n.fingerprint,
-    n.verified, n.relay, n.invite, c.id AS chat, n.health, n.health_reason, n.last_contact_at,
-    n.created_at, n.updated_at
+    n.verified, n.relay, n.invite, c.id AS chat, n.health, n.health_reason, n.warning,
+    n.last_contact_at, n.created_at, n.updated_at
     FROM connections n LEFT JOIN chats c ON c.connection = n.id AND c.type = 'direct'";
 
 fn read(row: &Row<'_>) -> Result<ConnectionRow, RowError> {
@@ -265,6 +330,7 @@ fn read(row: &Row<'_>) -> Result<ConnectionRow, RowError> {
         chat: row.optional_parse("chat", ChatId::parse)?,
         health: row.parse("health", HealthState::parse)?,
         health_reason: row.read("health_reason")?,
+        warning: row.optional_parse("warning", ConnectionWarning::parse)?,
         last_contact_at: row.optional_timestamp("last_contact_at")?,
         created_at: row.timestamp("created_at")?,
         updated_at: row.timestamp("updated_at")?,
@@ -342,10 +408,36 @@ pub(crate) fn find_by_invite(tx: &Tx<'_>, invite: &InviteKey) -> Result<Vec<Conn
     tx.query_rows(sql, &[invite.as_bytes()], read_id)
 }
 
-/// Returns the pending and accepted connections, which need maintenance.
+/// Records that the peer was asked for all receipts that this node expects.
+pub(crate) fn set_receipts_queried(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
+    let sql = "UPDATE connections SET receipts_queried_at = ?2 WHERE id = ?1";
+    tx.execute(sql, &[&id.to_string(), &to_millis(tx.now)])?;
+    Ok(())
+}
+
+/// Returns the accepted connections whose peers have not been asked for receipts for this time. A
+/// time ahead of the clock counts too, because the clock must have been set back.
+pub(crate) fn find_unqueried(tx: &Tx<'_>, pause: Duration) -> Result<Vec<ConnectionId>, Fault> {
+    let sql = "SELECT id FROM connections WHERE status = 'accepted'
+               AND (receipts_queried_at <= ?1 OR receipts_queried_at > ?2) ORDER BY id";
+    let params = (to_millis(tx.now.minus(pause)), to_millis(tx.now));
+    tx.query_rows(sql, &[&params.0, &params.1], |row| {
+        row.parse("id", ConnectionId::parse)
+    })
+}
+
+/// Returns the pending, accepted and suspended connections, which need maintenance.
 pub(crate) fn find_open(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault> {
-    let sql = "SELECT id FROM connections WHERE status IN ('pending', 'accepted') ORDER BY id";
+    let sql = "SELECT id FROM connections WHERE status IN ('pending', 'accepted', 'suspended')
+               ORDER BY id";
     tx.query_rows(sql, &[], read_id)
+}
+
+/// Counts the connections whose session is being replaced.
+pub(crate) fn count_healing(tx: &Tx<'_>) -> Result<u64, Fault> {
+    let sql = "SELECT count(*) FROM connections WHERE health = 'healing'
+               AND status IN ('accepted', 'suspended')";
+    Ok(tx.query_value(sql, &[])?.unwrap_or(0))
 }
 
 /// Returns the connections of a peer that were made with an invite, latest first.

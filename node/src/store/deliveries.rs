@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use rusqlite::Row;
-use sealpost_node_core::model::{ChatId, ConnectionId, MessageId, MessageRowId};
+use sealpost_node_core::model::{ChatId, ConnectionId, MessageId, MessageRowId, MessageUuid};
 use sealpost_proto::{DeliveryStatus, FailureCode, Timestamp};
 use sealpost_sqlite::{RowError, RowExt as _, to_integer, to_millis};
 
@@ -282,6 +282,39 @@ pub fn fail_unconfirmed(tx: &Tx<'_>, before: Timestamp) -> Result<(), Fault> {
     }
     Ok(())
 }
+
+/// Returns up to `limit` messages to a connection, latest first, whose further receipts are
+/// expected: the recipient has not read them, or has not downloaded their files, as far as this
+/// node knows. Excludes messages from before `since`, and those that are still to be sent.
+pub(crate) fn find_unread(
+    tx: &Tx<'_>,
+    connection: ConnectionId,
+    since: Timestamp,
+    limit: usize,
+) -> Result<Vec<MessageUuid>, Fault> {
+    let sql = format!(
+        "SELECT m.id, m.uuid FROM deliveries d JOIN messages m ON m.id = d.message
+         WHERE d.connection = ?1 AND d.pending_at >= ?2
+             AND d.status IN ('sent', 'retrying', 'delivered')
+             AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.message = d.message
+                 AND o.connection = d.connection AND o.state IN ('waiting', 'sealed'))
+         UNION
+         SELECT m.id, m.uuid FROM attachments a JOIN messages m ON m.id = a.message
+         JOIN deliveries d ON d.message = a.message AND d.connection = ?1
+         WHERE a.message > (SELECT max(id) FROM messages) - {QUERIED_ATTACHMENTS_MESSAGES}
+             AND d.status = 'read' AND d.pending_at >= ?2
+             AND NOT EXISTS (SELECT 1 FROM delivery_files f WHERE f.message = a.message
+                 AND f.connection = d.connection AND f.file = a.file)
+         ORDER BY 1 DESC LIMIT ?3"
+    );
+    let params = (connection.to_string(), to_millis(since), limit);
+    tx.query_rows(&sql, &[&params.0, &params.1, &params.2], |row| {
+        row.id("uuid")
+    })
+}
+
+/// Latest messages among which [`find_unread`] looks for files without a receipt.
+const QUERIED_ATTACHMENTS_MESSAGES: i64 = 20_000;
 
 /// Stores when the envelope expires at the relay.
 pub fn set_expiry(tx: &Tx<'_>, key: DeliveryKey, expires_at: Timestamp) -> Result<(), Fault> {

@@ -138,10 +138,19 @@ pub fn find_by_mailbox(tx: &Tx<'_>, mailbox: &MailboxId) -> Result<Option<Invite
     Ok(id.flatten())
 }
 
-/// Changes the status of an open invite. Returns false if the invite was not open.
-pub fn close(tx: &Tx<'_>, id: InviteId, status: InviteStatus) -> Result<bool, Fault> {
+/// Changes the status of an open invite and deletes the secrets of its prekeys, so that nobody who
+/// takes the database later can open what was sealed with them. Returns false if the invite was not
+/// open.
+pub fn close(tx: &mut Tx<'_>, id: InviteId, status: InviteStatus) -> Result<bool, Fault> {
     let sql = "UPDATE invites SET status = ?2 WHERE id = ?1 AND status = 'open'";
-    Ok(tx.execute(sql, &[&id.to_string(), &status.as_str()])? == 1)
+    if tx.execute(sql, &[&id.to_string(), &status.as_str()])? != 1 {
+        return Ok(false);
+    }
+    if let Some(mut row) = load(tx, id)? {
+        row.issued.bundles.clear();
+        save(tx, &row)?;
+    }
+    Ok(true)
 }
 
 /// Counts a request that is refused. It leaves no other trace, so that a late or excess request

@@ -7,6 +7,7 @@
 
 pub(crate) mod attachments;
 pub(crate) mod chats;
+pub(crate) mod checkpoints;
 pub(crate) mod connections;
 pub(crate) mod deduplication;
 pub mod deliveries;
@@ -15,6 +16,7 @@ pub(crate) mod files;
 mod ids;
 pub mod invites;
 pub mod messages;
+pub(crate) mod node_warnings;
 pub mod outbox;
 pub mod postings;
 pub(crate) mod receipts;

@@ -3,7 +3,7 @@
 use crate::{
     fault::Fault,
     store::{
-        Tx, chats,
+        Tx, chats, files,
         messages::{self, Message, SealedMessage},
     },
 };
@@ -11,6 +11,7 @@ use rusqlite::Row;
 use sealpost_node_core::model::{
     ChatId, ConnectionId, Direction, DisplayPosition, MessageId, MessageRowId, MessageUuid, UserId,
 };
+use sealpost_proto::{BlobId, Timestamp};
 use sealpost_sqlite::{RowError, RowExt as _, to_integer};
 
 /// Message as one chat shows it.
@@ -267,4 +268,44 @@ pub fn load_incoming_between(
             uuid: row.id("uuid")?,
         })
     })
+}
+
+/// Received message, as its receipts report it.
+pub(crate) struct ReceivedMessage {
+    pub uuid: MessageUuid,
+    pub received_at: Timestamp,
+    /// Whether the message is covered by a read receipt.
+    pub is_reported_read: bool,
+    /// Blobs of its files that this node has downloaded.
+    pub downloaded: Vec<BlobId>,
+}
+
+/// Finds a received message by the id that its sender chose.
+pub(crate) fn find_received(
+    tx: &Tx<'_>,
+    connection: ConnectionId,
+    uuid: &MessageUuid,
+) -> Result<Option<ReceivedMessage>, Fault> {
+    let sql =
+        "SELECT m.id AS message, m.received_at, p.number <= c.read_reported AS is_read, p.files
+               FROM chats c JOIN postings p ON p.chat = c.id JOIN messages m ON m.id = p.message
+               WHERE c.connection = ?1 AND m.author_connection = ?1 AND m.uuid = ?2";
+    let params = (connection.to_string(), uuid.as_bytes());
+    let found = tx.query_row(sql, &[&params.0, params.1], |row| {
+        let received = ReceivedMessage {
+            uuid: *uuid,
+            received_at: row.timestamp("received_at")?,
+            is_reported_read: row.read("is_read")?,
+            downloaded: Vec::new(),
+        };
+        let message = MessageRowId::from_i64(row.read("message")?);
+        Ok((received, message, row.read::<u64>("files")? > 0))
+    })?;
+    let Some((mut received, message, has_files)) = found else {
+        return Ok(None);
+    };
+    if has_files {
+        received.downloaded = files::find_downloaded_blobs(tx, message)?;
+    }
+    Ok(Some(received))
 }

@@ -35,6 +35,26 @@ pub(crate) fn add(
     Ok(())
 }
 
+/// Adds a receipt again that may have been lost, with the time of the first one.
+pub(crate) fn repeat(
+    tx: &Tx<'_>,
+    connection: ConnectionId,
+    id: &MessageUuid,
+    kind: ReceiptKind,
+    at: Timestamp,
+) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT OR IGNORE INTO receipts_due (connection, uuid, kind, at) VALUES (?1, ?2, ?3, ?4)",
+        &[
+            &connection.to_string(),
+            id.as_bytes(),
+            &kind_as_str(kind),
+            &to_millis(at),
+        ],
+    )?;
+    Ok(())
+}
+
 /// Adds a receipt that confirms the download of a file.
 pub(crate) fn add_fetched(
     tx: &Tx<'_>,

@@ -3,9 +3,10 @@
 //! stored with their files ([`super::files`]).
 
 use crate::{fault::Fault, store::Tx};
+use sealpost_e2ee::{SessionId, Sessions, sessions::InitReason};
 use sealpost_node_core::model::{ConnectionId, InviteId};
 use sealpost_proto::{ErrorCode, MailboxId, Timestamp, string_enum};
-use sealpost_sqlite::{RowExt as _, to_millis};
+use sealpost_sqlite::{Damaged, RowExt as _, to_millis};
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -18,8 +19,8 @@ string_enum! {
         OpenMailbox = "open_mailbox",
         /// Publishes prekeys in a mailbox; the payload is the sealed prekey bundle.
         PublishPrekeys = "publish_prekeys",
-        /// Fetches the peer's prekeys and starts a new session; no payload.
-        RotateSession = "rotate_session",
+        /// Fetches the peer's prekeys and starts a new session; the payload is a [`SessionStart`].
+        StartSession = "start_session",
         /// Closes our mailbox; no payload.
         CloseMailbox = "close_mailbox",
     }
@@ -31,8 +32,57 @@ impl JobKind {
     pub const fn is_ended_by(self, refusal: ErrorCode) -> bool {
         matches!(
             (self, refusal),
-            (Self::RotateSession, ErrorCode::MailboxUnknown)
+            (Self::StartSession, ErrorCode::MailboxUnknown)
         )
+    }
+}
+
+/// Payload of a `start_session` job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionStart {
+    pub reason: InitReason,
+    /// Whether the job is obsolete once the current session is confirmed: the peer did not know the
+    /// session, and may only have been about to learn of it.
+    pub is_obsolete_when_confirmed: bool,
+    /// Session that the new one replaces. If there is another one by then, the job is obsolete.
+    pub replaces: Option<SessionId>,
+}
+
+impl SessionStart {
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut bytes = vec![
+            self.reason.to_byte(),
+            u8::from(self.is_obsolete_when_confirmed),
+        ];
+        bytes.extend(self.replaces.iter().flat_map(SessionId::as_bytes));
+        bytes
+    }
+
+    /// Parses the payload of a job.
+    ///
+    /// # Errors
+    /// [`Fault::Damaged`] for any other payload.
+    pub fn parse(payload: &[u8]) -> Result<Self, Fault> {
+        let parse = || {
+            let (&[reason, flag], id) = payload.split_first_chunk()?;
+            let replaces = match id {
+                [] => None,
+                id => Some(SessionId::from_bytes(id.try_into().ok()?)),
+            };
+            Some(Self {
+                reason: InitReason::from_byte(reason)?,
+                is_obsolete_when_confirmed: flag != 0,
+                replaces,
+            })
+        };
+        parse().ok_or_else(|| Damaged::new(TABLE, "payload").into())
+    }
+
+    /// Whether another session is in use than the one that was to be replaced, or the peer has
+    /// confirmed that one.
+    pub(crate) fn is_obsolete(&self, sessions: &Sessions) -> bool {
+        sessions.current_id() != self.replaces
+            || self.is_obsolete_when_confirmed && sessions.is_confirmed()
     }
 }
 
@@ -148,6 +198,13 @@ pub fn contains(tx: &Tx<'_>, subject: JobSubject, kind: JobKind) -> Result<bool,
     Ok(found.is_some())
 }
 
+/// Returns whether the subject has a job of a given kind that has not been tried yet.
+pub fn is_untried(tx: &Tx<'_>, subject: JobSubject, kind: JobKind) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM relay_jobs WHERE subject = ?1 AND kind = ?2 AND attempt = 0";
+    let found = tx.query_value::<i64>(sql, &[&subject.to_string(), &kind.as_str()])?;
+    Ok(found.is_some())
+}
+
 /// Returns whether the relay has opened the subject's mailbox and has its prekeys.
 pub fn is_mailbox_ready(tx: &Tx<'_>, subject: JobSubject) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM relay_jobs
@@ -162,6 +219,15 @@ pub fn remove_for_subject(tx: &Tx<'_>, subject: JobSubject) -> Result<(), Fault>
     tx.execute(
         "DELETE FROM relay_jobs WHERE subject = ?1",
         &[&subject.to_string()],
+    )?;
+    Ok(())
+}
+
+/// Removes the jobs of one kind of a subject.
+pub fn remove_kind(tx: &Tx<'_>, subject: JobSubject, kind: JobKind) -> Result<(), Fault> {
+    tx.execute(
+        "DELETE FROM relay_jobs WHERE subject = ?1 AND kind = ?2",
+        &[&subject.to_string(), &kind.as_str()],
     )?;
     Ok(())
 }

@@ -14,8 +14,9 @@ use sealpost_node::{
 };
 use std::{
     ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Command, Output},
 };
 
 /// How a node receives envelopes.
@@ -136,6 +137,27 @@ impl Node {
         })
     }
 
+    /// Copies the data directory of this node, which must be stopped, to a sibling with this name.
+    /// Returns the copy as a node that is not started.
+    pub fn copy(&self, file: &str) -> anyhow::Result<Self> {
+        let copy = Self {
+            home: Home {
+                directory: self.home.directory.with_file_name(file),
+                ..self.home.clone()
+            },
+            log: self.log.with_file_name(format!("{file}.log")),
+            process: None,
+        };
+        copy_directory(&self.home.directory, &copy.home.directory)?;
+        Ok(copy)
+    }
+
+    /// Replaces the data directory of this node, which must be stopped, by that of a copy.
+    pub fn set_back(&self, copy: &Self) -> anyhow::Result<()> {
+        fs::remove_dir_all(&self.home.directory)?;
+        copy_directory(&copy.home.directory, &self.home.directory)
+    }
+
     /// Returns the data directory, which outlives the daemon.
     #[must_use]
     pub fn home(&self) -> &Home {
@@ -149,10 +171,13 @@ impl Node {
 
     /// Starts the daemon and waits until its API responds.
     pub async fn start(&mut self) -> anyhow::Result<()> {
+        let checkpoints = self.home.directory.with_file_name("checkpoints");
         let args = [
             OsStr::new("--data"),
             self.home.directory.as_os_str(),
             OsStr::new("serve"),
+            OsStr::new("--checkpoint-directory"),
+            checkpoints.as_os_str(),
         ];
         let mut process = self
             .home
@@ -210,4 +235,10 @@ impl Node {
             None => Ok(()),
         }
     }
+}
+
+fn copy_directory(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status()?;
+    ensure!(copied.success(), "{} cannot be copied", from.display());
+    Ok(())
 }

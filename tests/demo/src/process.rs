@@ -4,7 +4,7 @@ use crate::roles::Role;
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, kill_process};
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::{self, File, OpenOptions},
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
@@ -27,7 +27,11 @@ pub use rustix::process::Signal;
 
 /// Executable that runs every [`Role`], or the directory of the installed binaries.
 #[derive(Debug, Clone)]
-pub struct Program(Kind);
+pub struct Program {
+    kind: Kind,
+    /// Environment variables of the processes.
+    variables: Vec<(OsString, OsString)>,
+}
 
 #[derive(Debug, Clone)]
 enum Kind {
@@ -48,14 +52,28 @@ impl Program {
     /// Returns a program whose `main` calls [`crate::roles::run_role`].
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(Kind::MultiRole(path.into()))
+        Self::new(Kind::MultiRole(path.into()))
     }
 
     /// Returns the binaries `sealpost` and `sealpost-relay` in this directory. They continue to
     /// run if the parent is killed.
     #[must_use]
     pub fn installed(directory: impl Into<PathBuf>) -> Self {
-        Self(Kind::Installed(directory.into()))
+        Self::new(Kind::Installed(directory.into()))
+    }
+
+    const fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            variables: Vec::new(),
+        }
+    }
+
+    /// Sets an environment variable of every process that is started from now on.
+    #[must_use]
+    pub fn with_variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
     }
 
     /// Writes an executable script that runs a role with these arguments, followed by its own.
@@ -85,7 +103,7 @@ impl Program {
             .stdin(Stdio::null())
             .output()
             .await
-            .with_context(|| format!("{:?} does not start", self.0))
+            .with_context(|| format!("{:?} does not start", self.kind))
     }
 
     /// Starts a role that runs until it is stopped. Its log is appended to a file.
@@ -104,7 +122,7 @@ impl Program {
             .stderr(stderr);
         let mut child = command
             .spawn()
-            .with_context(|| format!("{:?} does not start", self.0))?;
+            .with_context(|| format!("{:?} does not start", self.kind))?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         Ok(Process {
             name: name.to_owned(),
@@ -122,13 +140,14 @@ impl Program {
             .args(first)
             .args(args)
             .env_remove("SEALPOST_DATA")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .kill_on_drop(true);
         command
     }
 
     /// Returns the path of the program and its first argument.
     fn program_and_role(&self, role: Role) -> (PathBuf, Option<&'static str>) {
-        match &self.0 {
+        match &self.kind {
             Kind::MultiRole(path) => (path.clone(), Some(role.as_str())),
             Kind::Installed(directory) => (directory.join(role.binary()), None),
         }

@@ -16,6 +16,8 @@ mod local_access;
 mod lost_account;
 mod malicious_relay;
 mod readme;
+mod rollback;
 mod support;
 mod texts;
+mod time;
 mod webhooks;

@@ -1,6 +1,7 @@
 //! Helpers shared by the tests of this package.
 
 pub(crate) mod disk;
+pub(crate) mod faketime;
 pub(crate) mod proxy;
 pub(crate) mod shell;
 pub(crate) mod tampering_proxy;

@@ -6,7 +6,7 @@ use sealpost_e2ee::{Identity, invite::Invite, vault::DataKey};
 use sealpost_node::{
     fault::Fault,
     identity::NodeIdentity,
-    store::{self, Store, Tx, deliveries, postings},
+    store::{self, Store, Tx, deliveries, postings, relay_jobs::SessionStart},
 };
 use sealpost_node_core::model::{
     ChatId, ConnectionId, ConnectionStatus, Direction, HealthState, InviteKind, InviteStatus,
@@ -43,10 +43,11 @@ pub(crate) enum Purpose {
         id: i64,
         attempt: u32,
     },
-    Rotate {
+    StartSession {
         id: i64,
         attempt: u32,
         connection: ConnectionId,
+        start: SessionStart,
     },
     Connect {
         pairing: usize,
@@ -60,7 +61,7 @@ impl Purpose {
         match self {
             Self::Submit => Some(Task::Submit),
             Self::Pull | Self::Acknowledge => Some(Task::Pull),
-            Self::RelayJob { .. } | Self::Rotate { .. } => Some(Task::RelayJobs),
+            Self::RelayJob { .. } | Self::StartSession { .. } => Some(Task::RelayJobs),
             Self::Connect { .. } => None,
         }
     }
@@ -281,8 +282,8 @@ pub(crate) fn take_snapshot(
         )?,
         message_count: count("SELECT count(*) FROM postings")?,
         pending_rows: count(
-            "SELECT (SELECT count(*) FROM outbox WHERE state <> 'accepted' OR next_at < \
-             9223372036854775807)
+            "SELECT (SELECT count(*) FROM outbox WHERE state IN ('waiting', 'sealed')
+                     OR state = 'accepted' AND kind = 17) -- a connection.accept is repeated
                  + (SELECT count(*) FROM receipts_due) + (SELECT count(*) FROM relay_jobs)",
         )?,
         unconfirmed: count(

@@ -12,10 +12,10 @@ use sealpost_e2ee::invite::Invite;
 use sealpost_node::{
     daemon::maintenance,
     fault::Fault,
-    outbox, pairing,
+    healing, outbox, pairing,
     store::{
         Tx, outbox as rows,
-        relay_jobs::{self, DueJob, JobKind, JobSubject},
+        relay_jobs::{self, DueJob, JobKind, JobSubject, SessionStart},
     },
 };
 use sealpost_node_core::model::{InviteId, RefusalCode};
@@ -165,14 +165,17 @@ impl Simulation {
             }
             JobKind::PublishPrekeys => Request::PublishPrekeys(mailbox, payload.to_vec()),
             JobKind::CloseMailbox => Request::CloseMailbox(mailbox),
-            JobKind::RotateSession => {
+            JobKind::StartSession => {
                 let JobSubject::Connection(connection) = subject else {
-                    return Err(Violation("an invite has a session to rotate".to_owned()));
+                    return Err(Violation("an invite has no session".to_owned()));
                 };
-                let purpose = Purpose::Rotate {
+                let start = SessionStart::parse(&payload)
+                    .map_err(|_| Violation("a relay job is broken".to_owned()))?;
+                let purpose = Purpose::StartSession {
                     id,
                     attempt,
                     connection,
+                    start,
                 };
                 self.send_request(node, &Request::Prekeys(mailbox), purpose);
                 return Ok(());
@@ -237,24 +240,32 @@ impl Simulation {
             (Purpose::RelayJob { id, attempt }, response) => {
                 self.finish_relay_job(node, id, attempt, response).await
             }
-            (Purpose::Rotate { id, connection, .. }, Response::Prekeys(sealed)) => {
+            (
+                Purpose::StartSession {
+                    id,
+                    connection,
+                    start,
+                    ..
+                },
+                Response::Prekeys(sealed),
+            ) => {
                 let identity = self.identity(node);
-                let rotated = self
+                let started = self
                     .commit(node, move |tx| {
-                        outbox::rotate_session(tx, &identity, connection, &sealed)
+                        healing::start_session(tx, &identity, connection, start, &sealed)
                     })
                     .await?;
-                if rotated.is_none() {
+                if started.is_none() {
                     return Ok(());
                 }
                 self.finish_relay_job(node, id, 0, Response::Done).await
             }
-            (Purpose::Rotate { id, .. }, Response::Refused(code))
-                if JobKind::RotateSession.is_ended_by(code) =>
+            (Purpose::StartSession { id, .. }, Response::Refused(code))
+                if JobKind::StartSession.is_ended_by(code) =>
             {
                 self.finish_relay_job(node, id, 0, Response::Done).await
             }
-            (Purpose::Rotate { id, attempt, .. }, response) => {
+            (Purpose::StartSession { id, attempt, .. }, response) => {
                 self.finish_relay_job(node, id, attempt, response).await
             }
             (Purpose::Connect { pairing, invite }, Response::Prekeys(sealed)) => {
@@ -378,7 +389,7 @@ impl Simulation {
                 self.wake(node, Task::Pull, pause);
                 Ok(())
             }
-            Purpose::RelayJob { id, attempt } | Purpose::Rotate { id, attempt, .. } => {
+            Purpose::RelayJob { id, attempt } | Purpose::StartSession { id, attempt, .. } => {
                 let at = self
                     .node_now(node)
                     .plus(std::time::Duration::from_millis(self.backoff_ms(attempt)));

@@ -21,7 +21,9 @@ pub enum InitReason {
 }
 
 impl InitReason {
-    const fn to_byte(self) -> u8 {
+    /// Returns the byte that states this reason in `hello`.
+    #[must_use]
+    pub const fn to_byte(self) -> u8 {
         match self {
             Self::Pairing => 0,
             Self::Restore => 1,
@@ -30,13 +32,15 @@ impl InitReason {
         }
     }
 
-    const fn parse(byte: u8) -> Result<Self, ParseRecordError> {
+    /// Returns the reason that a byte of `hello` states.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
-            0 => Ok(Self::Pairing),
-            1 => Ok(Self::Restore),
-            2 => Ok(Self::Desync),
-            3 => Ok(Self::Rotate),
-            _ => Err(ParseRecordError),
+            0 => Some(Self::Pairing),
+            1 => Some(Self::Restore),
+            2 => Some(Self::Desync),
+            3 => Some(Self::Rotate),
+            _ => None,
         }
     }
 }
@@ -73,7 +77,7 @@ impl Hello {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, ParseRecordError> {
         let mut reader = Reader::new(bytes);
         let incarnation = Incarnation::from_bytes(reader.array()?);
-        let reason = InitReason::parse(reader.u8()?)?;
+        let reason = InitReason::from_byte(reader.u8()?).ok_or(ParseRecordError)?;
         let resume = reader.lp()?;
         let hello = Self {
             incarnation,

@@ -43,6 +43,16 @@ impl Resume {
         })
     }
 
+    /// Returns the highest seq that was received; 0 if there is none.
+    #[must_use]
+    pub fn highest(&self) -> u64 {
+        let last = self.bitmap.iter().rposition(|byte| *byte != 0);
+        let above = last.map_or(0, |at| {
+            8 * at as u64 + 8 - u64::from(self.bitmap[at].trailing_zeros())
+        });
+        self.upto.saturating_add(above)
+    }
+
     /// Whether the message with this seq was received.
     #[must_use]
     pub fn contains(&self, seq: u64) -> bool {

@@ -253,6 +253,25 @@ fn non_canonical_origin_is_refused() {
 }
 
 #[test]
+fn highest_received_message_includes_the_bitmap() {
+    let highest = |upto, bitmap: &[u8]| {
+        let incarnation = Incarnation::from_bytes([4; 8]);
+        let bitmap = bitmap.to_vec();
+        Resume {
+            incarnation,
+            upto,
+            bitmap,
+        }
+        .highest()
+    };
+    assert_eq!(highest(9, &[]), 9);
+    assert_eq!(highest(9, &[0, 0]), 9);
+    assert_eq!(highest(9, &[0b1010_0000]), 12);
+    assert_eq!(highest(9, &[0b1010_0000, 1, 0]), 25);
+    assert_eq!(highest(u64::MAX, &[0xff]), u64::MAX);
+}
+
+#[test]
 fn resume_reports_received_messages() {
     let resume = resend().resume.unwrap();
     let received: Vec<_> = (7..=20).filter(|seq| resume.contains(*seq)).collect();

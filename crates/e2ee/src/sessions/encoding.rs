@@ -9,7 +9,9 @@ use crate::ratchet::{Ratchet, Receiver};
 use crate::record::{ParseRecordError, Reader, Writer};
 use sealpost_proto::{
     Timestamp,
-    limits::{OLD_SESSIONS_MAX, PREVIOUS_SESSIONS_MAX, RETIRED_SESSIONS_MAX},
+    limits::{
+        OLD_SESSIONS_MAX, PREVIOUS_SESSIONS_MAX, REPLACED_SESSIONS_MAX, RETIRED_SESSIONS_MAX,
+    },
 };
 use zeroize::Zeroizing;
 
@@ -35,10 +37,7 @@ impl Sessions {
         if let Some(id) = &self.highest_session.id {
             writer.bytes(id.as_bytes());
         }
-        writer.count(self.confirmed.len());
-        for previous in &self.confirmed {
-            writer.bytes(previous.id.as_bytes()).bytes(&previous.exp.0);
-        }
+        write_previous(&mut writer, &self.confirmed);
         writer.flag(self.current.is_some());
         if let Some(current) = &self.current {
             current.write(&mut writer);
@@ -48,6 +47,9 @@ impl Sessions {
             old.write(&mut writer);
         }
         self.retired.write(&mut writer);
+        if !self.replaced.is_empty() {
+            write_previous(&mut writer, &self.replaced);
+        }
         writer.finish()
     }
 
@@ -71,22 +73,19 @@ impl Sessions {
             epoch: reader.u64()?,
             id: read_option(reader, read_id)?,
         };
-        let confirmed = read_list(reader, PREVIOUS_SESSIONS_MAX, |reader| {
-            Ok(PreviousSession {
-                id: read_id(reader)?,
-                exp: reader.array().map(Key)?,
-            })
-        })?;
+        let confirmed = read_list(reader, PREVIOUS_SESSIONS_MAX, read_previous)?;
         let current = read_option(reader, CurrentSession::read)?;
         let old = read_list(reader, OLD_SESSIONS_MAX, OldSession::read)?;
         let ids = read_list(reader, RETIRED_SESSIONS_MAX, read_id)?;
         let prefixes = read_list(reader, RETIRED_SESSIONS_MAX, |reader| reader.array())?;
+        let replaced = read_replaced(reader)?;
         Ok(Self {
             last_epoch: last,
             highest_session: highest,
             current,
             old,
             confirmed,
+            replaced,
             retired: RetiredSessions { ids, prefixes },
         })
     }
@@ -94,6 +93,32 @@ impl Sessions {
 
 fn read_id(reader: &mut Reader<'_>) -> Result<SessionId, ParseRecordError> {
     reader.array().map(SessionId)
+}
+
+fn read_previous(reader: &mut Reader<'_>) -> Result<PreviousSession, ParseRecordError> {
+    Ok(PreviousSession {
+        id: read_id(reader)?,
+        exp: reader.array().map(Key)?,
+    })
+}
+
+/// Reads the list that ends a record. It is absent rather than empty.
+fn read_replaced(reader: &mut Reader<'_>) -> Result<Vec<PreviousSession>, ParseRecordError> {
+    if reader.remaining().is_empty() {
+        return Ok(Vec::new());
+    }
+    let replaced = read_list(reader, REPLACED_SESSIONS_MAX, read_previous)?;
+    if replaced.is_empty() {
+        return Err(ParseRecordError);
+    }
+    Ok(replaced)
+}
+
+fn write_previous(writer: &mut Writer, sessions: &[PreviousSession]) {
+    writer.count(sessions.len());
+    for previous in sessions {
+        writer.bytes(previous.id.as_bytes()).bytes(&previous.exp.0);
+    }
 }
 
 fn read_option<'a, T>(

@@ -14,6 +14,8 @@
 mod encoding;
 mod open;
 mod outcome;
+mod pairing;
+mod rejection;
 mod state;
 
 use crate::handshake::{self, InitPrefix, PreviousSession};
@@ -23,11 +25,11 @@ use crate::plaintext::{BodyTooLarge, Plaintext};
 use crate::prekeys::{PrekeySecrets, next_epoch};
 use crate::ratchet::{self, Ratchet};
 pub use encoding::ParseSessionsError;
-pub use open::open_pairing;
 pub use outcome::{
     Content, Continuity, NewSession, OpenOutcome, OpenedMessage, Pairing, RejectReason,
     RejectedMessage, Remedy,
 };
+pub use pairing::open_pairing;
 use rand_core::CryptoRng;
 use sealpost_proto::Timestamp;
 use sealpost_proto::limits::{
@@ -56,6 +58,9 @@ pub struct Sessions {
     old: Vec<OldSession>,
     /// The latest confirmed sessions, newest first.
     confirmed: Vec<PreviousSession>,
+    /// Sessions started by the peer that were replaced before this side confirmed them, newest
+    /// first. The peer may have confirmed them, and names the latest one in its next INIT.
+    replaced: Vec<PreviousSession>,
     retired: RetiredSessions,
 }
 
@@ -130,7 +135,8 @@ impl Sessions {
 
     /// Whether the current session should be replaced by INIT(rotate): after 7 days at the side
     /// with the lower fingerprint, after 8 days at the other, or after 10,000 messages of either
-    /// side.
+    /// side. While the peer has not answered an INIT of this side, another one would gain nothing,
+    /// and both sides would seal again everything that has no receipt.
     #[must_use]
     pub fn is_rotation_due(&self, now: Timestamp, has_lower_fingerprint: bool) -> bool {
         let age = if has_lower_fingerprint {
@@ -138,10 +144,11 @@ impl Sessions {
         } else {
             SESSION_ROTATION_HIGHER
         };
-        self.current.as_ref().is_some_and(|current| {
-            now.since(current.started) >= age
-                || current.sealed.max(current.opened) >= SESSION_MESSAGES_MAX
-        })
+        !self.has_unconfirmed_init()
+            && self.current.as_ref().is_some_and(|current| {
+                now.since(current.started) >= age
+                    || current.sealed.max(current.opened) >= SESSION_MESSAGES_MAX
+            })
     }
 
     /// Returns the current session's id.
@@ -154,6 +161,13 @@ impl Sessions {
     #[must_use]
     pub fn current_epoch(&self) -> Option<u64> {
         self.current.as_ref().map(|current| current.epoch)
+    }
+
+    /// Returns when the current session was started, by this side's clock. No message of it was
+    /// opened earlier, so this is how long `H(MSG)` must be retained.
+    #[must_use]
+    pub fn current_started(&self) -> Option<Timestamp> {
+        self.current.as_ref().map(|current| current.started)
     }
 
     /// Whether the current session is confirmed, so that messages carry no prefix.

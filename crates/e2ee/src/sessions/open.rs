@@ -2,85 +2,36 @@
 //! (docs/e2ee.md#which-init-wins; the rows are those of its table).
 
 use super::outcome::{
-    Content, Continuity, NewSession, OpenOutcome, OpenedMessage, Pairing, RejectReason,
-    RejectedMessage, Remedy,
+    Content, Continuity, NewSession, OpenOutcome, OpenedMessage, RejectReason, RejectedMessage,
+    Remedy,
 };
+use super::rejection::Rejection;
 use super::state::{CurrentSession, Stage};
 use super::{INIT_MARKER, OpenContext, Sessions};
 use crate::card::SignedCard;
-use crate::handshake::{
-    Hello, InitPrefix, InitReason, PreviousSession, ResponderHandshake, SessionKeys,
-};
+use crate::handshake::{Hello, InitPrefix, InitReason, ResponderHandshake, SessionKeys};
 use crate::keys::{ConnId, ExpPairing, Identity, PeerIdentity};
 use crate::plaintext::Plaintext;
 use crate::prekeys::PrekeySecrets;
 use crate::primitive::hash;
 use crate::ratchet::Ratchet;
+use sealpost_proto::Timestamp;
 use sealpost_proto::limits::SESSION_EPOCH_AHEAD_MAX;
 use sealpost_proto::time::millis;
-use sealpost_proto::{InviteId, Timestamp};
 
 /// Decrypted message, without the resulting session state.
-struct Decrypted {
-    content: Content,
-    msg_hash: [u8; 32],
-    new_session: Option<NewSession>,
+pub(super) struct Decrypted {
+    pub(super) content: Content,
+    pub(super) msg_hash: [u8; 32],
+    pub(super) new_session: Option<NewSession>,
     is_newly_confirmed: bool,
 }
 
-/// Rejection of a message.
-struct Rejection {
-    reason: RejectReason,
-    remedy: Remedy,
-    /// Whether the session state changed and must be saved although the message did not open.
-    has_state_change: bool,
-}
-
-impl Rejection {
-    const fn new(reason: RejectReason, remedy: Remedy) -> Self {
-        Self {
-            reason,
-            remedy,
-            has_state_change: false,
-        }
-    }
-
-    const fn discard(reason: RejectReason) -> Self {
-        Self::new(reason, Remedy::Discard)
-    }
-
-    /// Creates a rejection by the current session. For a consumed key the caller first looks up
-    /// `H(MSG)`, and discards a plain replay; see [`RejectReason::Consumed`].
-    const fn in_current(reason: RejectReason) -> Self {
-        let remedy = match reason {
-            RejectReason::NoHeaderKey | RejectReason::GapTooLarge => Remedy::InitDesync,
-            RejectReason::Consumed { .. } => Remedy::AlertAndInit,
-            RejectReason::KeyEvicted => Remedy::ResumeDue,
-            RejectReason::Malformed
-            | RejectReason::UnknownSession
-            | RejectReason::RetiredSession
-            | RejectReason::HeaderRefused
-            | RejectReason::BodyInvalid
-            | RejectReason::BundleUnknown
-            | RejectReason::HandshakeInvalid
-            | RejectReason::OtherIdentity
-            | RejectReason::Superseded
-            | RejectReason::EpochTooFarAhead => Remedy::Discard,
-        };
-        Self::new(reason, remedy)
-    }
-
-    /// Creates a rejection by an old or retired session.
-    const fn in_old(reason: RejectReason) -> Self {
-        Self::new(reason, Remedy::ResumeDue)
-    }
-}
-
 /// INIT whose handshake was verified.
-struct VerifiedInit {
-    keys: SessionKeys,
-    hello: Hello,
-    card: Option<SignedCard>,
+pub(super) struct VerifiedInit {
+    pub(super) keys: SessionKeys,
+    pub(super) hello: Hello,
+    pub(super) card: Option<SignedCard>,
 }
 
 /// Whether a message of the current session carried the prefix of its INIT.
@@ -117,12 +68,14 @@ impl Sessions {
                 reason,
                 remedy,
                 has_state_change,
+                used_bundle,
             }) => {
                 let sessions = has_state_change.then_some(sessions);
                 OpenOutcome::Rejected(Box::new(RejectedMessage {
                     sessions,
                     reason,
                     remedy,
+                    used_bundle,
                 }))
             }
         }
@@ -231,7 +184,7 @@ impl Sessions {
     }
 
     /// Whether the epoch is more than ten years ahead of both the clock and M.
-    fn is_too_far_ahead(&self, session_epoch: u64, now: Timestamp) -> bool {
+    pub(super) fn is_too_far_ahead(&self, session_epoch: u64, now: Timestamp) -> bool {
         let latest = now.as_millis().max(self.highest_session.epoch);
         session_epoch > latest.saturating_add(millis(SESSION_EPOCH_AHEAD_MAX))
     }
@@ -286,7 +239,7 @@ impl Sessions {
             .iter()
             .find(|secrets| secrets.bundle_id() == prefix.bundle())
         else {
-            return Err(self.reject_missing_bundle(prefix.session_epoch(), prefix_hash));
+            return Err(self.reject_missing_bundle(prefix, prefix_hash, context.bundles));
         };
         let verified = verify_init(
             prefix,
@@ -310,26 +263,42 @@ impl Sessions {
                 reason: RejectReason::Superseded,
                 remedy,
                 has_state_change: true,
+                used_bundle: Some(prefix.bundle()),
             });
         }
         self.replace_session(prefix, prefix_hash, secrets, verified, msg, context.now)
     }
 
-    fn reject_missing_bundle(&mut self, session_epoch: u64, prefix_hash: [u8; 32]) -> Rejection {
-        if session_epoch >= self.highest_session.epoch {
-            return Rejection::new(RejectReason::BundleUnknown, Remedy::InitDesync);
+    /// Rejects an INIT whose bundle is not stored here (rows 4 and 5). If all stored bundles are
+    /// older, this side has lost the secrets of the bundle that it published last. The peer would
+    /// use that again until it is replaced.
+    fn reject_missing_bundle(
+        &mut self,
+        prefix: &InitPrefix<'_>,
+        prefix_hash: [u8; 32],
+        bundles: &[PrekeySecrets],
+    ) -> Rejection {
+        let is_published = bundles
+            .iter()
+            .all(|secrets| secrets.bundle_id().epoch < prefix.bundle().epoch);
+        let used_bundle = is_published.then(|| prefix.bundle());
+        if prefix.session_epoch() >= self.highest_session.epoch {
+            return Rejection {
+                used_bundle,
+                ..Rejection::new(RejectReason::BundleUnknown, Remedy::InitDesync)
+            };
         }
         self.retired.record(None, Some(prefix_hash));
         Rejection {
-            reason: RejectReason::BundleUnknown,
-            remedy: Remedy::ResumeDue,
             has_state_change: true,
+            used_bundle,
+            ..Rejection::new(RejectReason::BundleUnknown, Remedy::ResumeDue)
         }
     }
 
     /// Replaces the current session with the one of a winning INIT, if the INIT's message opens too
     /// (rows 11 and 12).
-    fn replace_session(
+    pub(super) fn replace_session(
         &mut self,
         prefix: &InitPrefix<'_>,
         prefix_hash: [u8; 32],
@@ -342,7 +311,7 @@ impl Sessions {
         let ratchet = Ratchet::responder(&keys, secrets.spk());
         let (ratchet, record) = ratchet
             .open(&keys.ad, msg)
-            .map_err(|error| Rejection::discard(error.into()))?;
+            .map_err(|error| Rejection::in_winning_init(error.into()))?;
         let new_session = NewSession {
             session_id: keys.session_id,
             session_epoch: prefix.session_epoch(),
@@ -376,7 +345,7 @@ impl Sessions {
 
     fn check_continuity(&self, keys: &SessionKeys, hello: &Hello) -> Continuity {
         let current = self.current.as_ref().map(CurrentSession::previous);
-        let candidates: Vec<&PreviousSession> = self.confirmed.iter().chain(&current).collect();
+        let candidates = self.confirmed.iter().chain(&current).chain(&self.replaced);
         if hello.proves_continuity(keys, candidates) {
             return Continuity::Proven;
         }
@@ -410,89 +379,4 @@ fn verify_init(
     }
     let (keys, hello) = responder.finish(peer, conn_id).ok_or_else(invalid)?;
     Ok(VerifiedInit { keys, hello, card })
-}
-
-/// Opens an INIT from an invite's mailbox, sent by an unknown peer, with the secrets of that
-/// invite's bundles.
-///
-/// # Errors
-/// [`RejectReason`]; the caller discards and counts the envelope and sends no response.
-pub fn open_pairing(
-    identity: &Identity,
-    invite_id: &InviteId,
-    bundles: &[PrekeySecrets],
-    inner: &[u8],
-    now: Timestamp,
-) -> Result<Pairing, RejectReason> {
-    let init = inner
-        .strip_prefix(&INIT_MARKER)
-        .ok_or(RejectReason::UnknownSession)?;
-    let (prefix, msg) = InitPrefix::parse(init).map_err(|_| RejectReason::Malformed)?;
-    let mut sessions = Sessions::new();
-    if sessions.is_too_far_ahead(prefix.session_epoch(), now) {
-        return Err(RejectReason::EpochTooFarAhead);
-    }
-    if !prefix.is_addressed_to(identity.fingerprint(), None) {
-        return Err(RejectReason::HandshakeInvalid);
-    }
-    let secrets = bundles
-        .iter()
-        .find(|secrets| secrets.bundle_id() == prefix.bundle())
-        .ok_or(RejectReason::BundleUnknown)?;
-    let (verified, peer_card, conn_id) =
-        verify_pairing_init(&prefix, identity, secrets, invite_id)?;
-    let prefix_hash = prefix.hash();
-    let decrypted = sessions
-        .replace_session(&prefix, prefix_hash, secrets, verified, msg, now)
-        .map_err(|rejection| rejection.reason)?;
-    let Decrypted {
-        content,
-        msg_hash,
-        new_session,
-        ..
-    } = decrypted;
-    let new_session = new_session.ok_or(RejectReason::HandshakeInvalid)?;
-    Ok(Pairing {
-        sessions,
-        conn_id,
-        peer_card,
-        new_session,
-        content,
-        msg_hash,
-        prefix_hash,
-    })
-}
-
-/// Verifies a pairing INIT. Its card identifies the peer, and so determines the connection's id. A
-/// node cannot connect to itself.
-fn verify_pairing_init(
-    prefix: &InitPrefix<'_>,
-    identity: &Identity,
-    secrets: &PrekeySecrets,
-    invite_id: &InviteId,
-) -> Result<(VerifiedInit, SignedCard, ConnId), RejectReason> {
-    let invalid = RejectReason::HandshakeInvalid;
-    let responder = ResponderHandshake::new(prefix, identity, secrets).ok_or(invalid)?;
-    let card = responder.open_card().ok_or(invalid)?;
-    if card.identity() == identity.public() {
-        return Err(invalid);
-    }
-    let conn_id = ConnId::derive(
-        identity.fingerprint(),
-        card.identity().fingerprint(),
-        invite_id,
-    );
-    let (keys, hello) = responder.finish(card.identity(), &conn_id).ok_or(invalid)?;
-    if hello.reason != InitReason::Pairing || !hello.has_no_previous() {
-        return Err(invalid);
-    }
-    Ok((
-        VerifiedInit {
-            keys,
-            hello,
-            card: Some(card.clone()),
-        },
-        card,
-        conn_id,
-    ))
 }

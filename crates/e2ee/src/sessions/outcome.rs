@@ -77,6 +77,9 @@ pub struct RejectedMessage {
     pub reason: RejectReason,
     /// What the node must do.
     pub remedy: Remedy,
+    /// Bundle that the message, a losing INIT, used. Like [`NewSession::bundle`], it must be
+    /// replaced at once; its secrets can be deleted when a session is confirmed afterwards.
+    pub used_bundle: Option<BundleId>,
 }
 
 /// Outcome of opening one inner message. The state that opened it is unchanged.
@@ -94,7 +97,9 @@ pub enum RejectReason {
     /// Wrong layout, or unknown version, suite, flag or frame type.
     #[error("malformed")]
     Malformed,
-    /// The session was never known here.
+    /// The message carried no prefix, and its session was never known here. For 30 days after a
+    /// restore the caller requests what is missing instead of starting a session: the envelope may
+    /// be from before the restore.
     #[error("unknown session")]
     UnknownSession,
     /// The session or the INIT was replaced or refused.

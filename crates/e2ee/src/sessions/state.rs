@@ -7,7 +7,8 @@ use crate::primitive::Key;
 use crate::ratchet::{Ratchet, Receiver};
 use sealpost_proto::Timestamp;
 use sealpost_proto::limits::{
-    OLD_SESSION_RETENTION, OLD_SESSIONS_MAX, PREVIOUS_SESSIONS_MAX, RETIRED_SESSIONS_MAX,
+    OLD_SESSION_RETENTION, OLD_SESSIONS_MAX, PREVIOUS_SESSIONS_MAX, REPLACED_SESSIONS_MAX,
+    RETIRED_SESSIONS_MAX,
 };
 
 /// Progress of the current session.
@@ -132,9 +133,20 @@ impl Sessions {
             id: Some(new.id),
         };
         if let Some(before) = self.current.replace(new) {
+            self.record_replaced(&before);
             self.retain_as_old(before, now);
         }
         self.expire(now);
+    }
+
+    /// Records a replaced session if the peer can have confirmed it although this side has not: the
+    /// peer started it, so one message of this side was enough. A session that this side started is
+    /// confirmed at the peer only after it is confirmed here.
+    fn record_replaced(&mut self, before: &CurrentSession) {
+        if matches!(before.stage, Stage::Responded) {
+            self.replaced.insert(0, before.previous());
+            self.replaced.truncate(REPLACED_SESSIONS_MAX);
+        }
     }
 
     fn retain_as_old(&mut self, before: CurrentSession, now: Timestamp) {

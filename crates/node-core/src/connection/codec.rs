@@ -1,6 +1,9 @@
 //! Encoding of a connection for the vault: a CBOR array of the version and the fields, in order.
 
-use super::{Connection, InviteMailbox, OwnMailbox, Phase, Role};
+use super::{
+    Connection, InviteMailbox, OwnMailbox, Phase, ReceivedSeqs, RepairRate, Role,
+    received_seqs::IncarnationSeqs,
+};
 use minicbor::{Decoder, Encoder, decode, encode};
 use sealpost_e2ee::{
     ConnId, ExpPairing, Incarnation, InviteSecret, PeerIdentity, PrekeySecrets, Sessions,
@@ -11,7 +14,7 @@ use std::convert::Infallible;
 use zeroize::Zeroizing;
 
 const VERSION: u8 = 1;
-const FIELDS: u64 = 18;
+const FIELDS: u64 = 23;
 
 /// Error for stored bytes that are not a connection of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -87,10 +90,15 @@ impl Connection {
         out.array(2)?
             .bytes(self.incarnation.as_bytes())?
             .u64(self.next_seq)?;
-        match &self.peer_incarnation {
-            Some(incarnation) => out.bytes(incarnation.as_bytes())?,
+        out.bool(self.has_used_own_bundle)?;
+        write_received_seqs(out, &self.received_seqs)?;
+        match self.recovered_at {
+            Some(at) => out.u64(at.as_millis())?,
             None => out.null()?,
         };
+        write_repair_rate(out, self.session_repairs)?;
+        write_repair_rate(out, self.resume_repairs)?;
+        write_repair_rate(out, self.answers)?;
         Ok(())
     }
 
@@ -130,7 +138,14 @@ impl Connection {
                 Incarnation::from_bytes(parse_array(&mut input)?)
             },
             next_seq: input.u64()?,
-            peer_incarnation: parse_optional(&mut input, parse_array)?.map(Incarnation::from_bytes),
+            has_used_own_bundle: input.bool()?,
+            received_seqs: parse_received_seqs(&mut input)?,
+            recovered_at: parse_optional(&mut input, |input| {
+                Ok(Timestamp::from_millis(input.u64()?))
+            })?,
+            session_repairs: parse_repair_rate(&mut input)?,
+            resume_repairs: parse_repair_rate(&mut input)?,
+            answers: parse_repair_rate(&mut input)?,
         })
     }
 }
@@ -144,6 +159,28 @@ fn write_mailbox(out: &mut Output<'_>, mailbox: &MailboxRef, key: &SendKey) -> W
 
 fn write_bundle_ref(out: &mut Output<'_>, bundle: BundleId) -> WriteResult {
     out.array(2)?.u64(bundle.epoch)?.u32(bundle.spk_id)?;
+    Ok(())
+}
+
+/// Writes the numbers above the first missing one as differences, which are short.
+fn write_received_seqs(out: &mut Output<'_>, received: &ReceivedSeqs) -> WriteResult {
+    out.array(received.incarnations().len() as u64)?;
+    for entry in received.incarnations() {
+        out.array(3)?.bytes(entry.incarnation.as_bytes())?;
+        out.u64(entry.upto)?.array(entry.above.len() as u64)?;
+        let mut previous = entry.upto;
+        for seq in &entry.above {
+            out.u64(seq - previous)?;
+            previous = *seq;
+        }
+    }
+    Ok(())
+}
+
+fn write_repair_rate(out: &mut Output<'_>, rate: RepairRate) -> WriteResult {
+    out.array(2)?
+        .u32(rate.count)?
+        .u64(rate.last_at.as_millis())?;
     Ok(())
 }
 
@@ -244,5 +281,30 @@ fn parse_bundle_ref(input: &mut Decoder<'_>) -> Result<BundleId, ParseConnection
     Ok(BundleId {
         epoch: input.u64()?,
         spk_id: input.u32()?,
+    })
+}
+
+fn parse_received_seqs(input: &mut Decoder<'_>) -> Result<ReceivedSeqs, ParseConnectionError> {
+    let incarnations = parse_list(input, |input| {
+        expect_tuple(input, 3)?;
+        let mut entry = IncarnationSeqs::new(Incarnation::from_bytes(parse_array(input)?));
+        entry.upto = input.u64()?;
+        let mut previous = entry.upto;
+        entry.above = parse_list(input, |input| {
+            previous = previous.saturating_add(input.u64()?);
+            Ok(previous)
+        })?
+        .into_iter()
+        .collect();
+        Ok(entry)
+    })?;
+    Ok(ReceivedSeqs::from_incarnations(incarnations))
+}
+
+fn parse_repair_rate(input: &mut Decoder<'_>) -> Result<RepairRate, ParseConnectionError> {
+    expect_tuple(input, 2)?;
+    Ok(RepairRate {
+        count: input.u32()?,
+        last_at: Timestamp::from_millis(input.u64()?),
     })
 }

@@ -16,16 +16,24 @@
 //! possible.
 
 mod codec;
+mod healing;
 mod pairing;
 mod receive;
+mod received_seqs;
+mod repair;
 mod send;
 
 pub use codec::ParseConnectionError;
+pub use healing::StartSessionError;
 pub use pairing::{
     AcceptError, ReceivedRequest, RequestArgs, RequestError, SentRequest, truncate_note,
 };
-pub use receive::{Event, Incoming, MessageMetadata, OpenedEnvelope, RejectedEnvelope};
-pub use send::{Outgoing, SealRefusal, SealedEnvelope};
+pub use receive::{
+    Event, Incoming, MessageMetadata, OpenedEnvelope, RejectedEnvelope, StartedSession,
+};
+pub use received_seqs::ReceivedSeqs;
+pub use repair::{RepairRate, ScheduledRepair};
+pub use send::{FirstSealing, Outgoing, SealRefusal, SealedEnvelope};
 
 use crate::prekey_bundles::add_bundle;
 use rand_core::CryptoRng;
@@ -33,11 +41,7 @@ use sealpost_e2ee::{
     ConnId, EnvelopeDirection, ExpPairing, Identity, Incarnation, InviteSecret, OuterKey,
     PeerIdentity, PrekeySecrets, Scope, Sessions,
     payload::Capability,
-    prekeys::{
-        BundleId, BundleParameters, PrekeyBundle, SealedPrekeysKey, next_epoch, open_prekeys,
-        seal_prekeys,
-    },
-    sessions::{InitReason, InitiateArgs},
+    prekeys::{BundleId, BundleParameters, SealedPrekeysKey, next_epoch, seal_prekeys},
 };
 use sealpost_proto::{InviteId, MailboxId, MailboxRef, MessageId, SendKey, Timestamp, limits};
 
@@ -162,26 +166,24 @@ pub struct Connection {
     pub used_bundles: Vec<BundleId>,
     /// Epoch and number of our latest bundle.
     pub latest_bundle: BundleId,
+    /// Whether the peer has started a session with a bundle of our mailbox.
+    pub has_used_own_bundle: bool,
     /// Highest epoch of any bundle of the peer that we used.
     pub peer_bundle_epoch: u64,
     /// Incarnation that this node generated for the connection.
     pub incarnation: Incarnation,
     /// Sequence number of the next message that this node seals.
     pub next_seq: u64,
-    /// Incarnation of the peer, once known.
-    pub peer_incarnation: Option<Incarnation>,
-}
-
-/// Error returned by [`Connection::rotate_session`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RotateError {
-    /// The prekeys at the relay are not a bundle of the peer for this connection, or they are too
-    /// old.
-    #[error("the peer's prekeys cannot be used")]
-    UnusablePrekeys,
-    /// The connection is not accepted yet, so the mailbox of the peer is not known.
-    #[error("the connection is not accepted")]
-    NotAccepted,
+    /// Numbers of the peer's messages that arrived.
+    pub received_seqs: ReceivedSeqs,
+    /// When the sessions were discarded after a restore from a backup, if ever.
+    pub recovered_at: Option<Timestamp>,
+    /// Rate of the sessions that this node starts because an envelope cannot be opened.
+    pub session_repairs: RepairRate,
+    /// Rate of the requests to the peer to send messages again.
+    pub resume_repairs: RepairRate,
+    /// Rate of the occasions on which the peer makes this node send again.
+    pub answers: RepairRate,
 }
 
 impl Connection {
@@ -232,55 +234,6 @@ impl Connection {
         is_in_use
             && now.since(Timestamp::from_millis(self.latest_bundle.epoch))
                 >= limits::PREKEYS_ROTATION_INTERVAL
-    }
-
-    /// Whether the session is due for rotation.
-    #[must_use]
-    pub fn is_rotation_due(&self, identity: &Identity, now: Timestamp) -> bool {
-        self.phase == Phase::Accepted
-            && self
-                .sessions
-                .is_rotation_due(now, identity.fingerprint() < self.peer.fingerprint())
-    }
-
-    /// Starts a new session with the peer's prekey bundle from the relay. The next message carries
-    /// its INIT.
-    ///
-    /// # Errors
-    /// [`RotateError`]; the old session then stays in use.
-    pub fn rotate_session(
-        &mut self,
-        identity: &Identity,
-        sealed_bundle: &[u8],
-        now: Timestamp,
-        rng: &mut dyn CryptoRng,
-    ) -> Result<(), RotateError> {
-        let peer = self.peer_mailbox.as_ref().ok_or(RotateError::NotAccepted)?;
-        let key = SealedPrekeysKey::for_mailbox(&self.exp_pairing, self.role.outbound());
-        let (_, bundle) = open_prekeys(&key, &peer.mailbox.id, sealed_bundle)
-            .map_err(|_| RotateError::UnusablePrekeys)?;
-        let scope = Scope::connection(&self.conn_id);
-        let bundle = PrekeyBundle::parse_verified(&bundle, &self.peer, &scope)
-            .map_err(|_| RotateError::UnusablePrekeys)?;
-        bundle
-            .check_fresh(now, self.peer_bundle_epoch)
-            .map_err(|_| RotateError::UnusablePrekeys)?;
-        let args = InitiateArgs {
-            identity,
-            peer: &self.peer,
-            conn_id: self.conn_id,
-            bundle: &bundle,
-            reason: InitReason::Rotate,
-            incarnation: self.incarnation,
-            resume: None,
-            sealed_card: None,
-            now,
-        };
-        self.sessions
-            .initiate(&args, rng)
-            .map_err(|_| RotateError::UnusablePrekeys)?;
-        self.peer_bundle_epoch = bundle.bundle_id().epoch;
-        Ok(())
     }
 
     /// Blocks the peer permanently. The caller closes our mailbox at the relay.

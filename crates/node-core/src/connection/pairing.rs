@@ -1,6 +1,8 @@
 //! Pairing: the invitee sends a request with an invite, and the inviter accepts or rejects it.
 
-use super::{Connection, InviteMailbox, OwnMailbox, Phase, PrekeyPublication, Role};
+use super::{
+    Connection, InviteMailbox, OwnMailbox, Phase, PrekeyPublication, ReceivedSeqs, RepairRate, Role,
+};
 use rand_core::CryptoRng;
 use sealpost_e2ee::{
     ConnId, Identity, Incarnation, PrekeySecrets, Scope, Sessions, SignedCard,
@@ -140,7 +142,12 @@ impl Connection {
             peer_bundle_epoch: 0,
             incarnation,
             next_seq: 1,
-            peer_incarnation: None,
+            received_seqs: ReceivedSeqs::default(),
+            recovered_at: None,
+            session_repairs: RepairRate::default(),
+            resume_repairs: RepairRate::default(),
+            answers: RepairRate::default(),
+            has_used_own_bundle: false,
         };
         let publication = connection
             .renew_prekeys(args.identity, args.now, rng)
@@ -178,10 +185,11 @@ impl Connection {
             return None;
         }
         let request = ConnectionRequest::parse(&plaintext.body).ok()?;
+        let (incarnation, seq) = (plaintext.incarnation, plaintext.seq);
         let message_id = plaintext.message_id;
-        Some(Self::from_pairing(
-            pairing, invite, request, message_id, rng,
-        ))
+        let mut received = Self::from_pairing(pairing, invite, request, message_id, rng);
+        received.connection.received_seqs.record(incarnation, seq);
+        Some(received)
     }
 
     fn from_pairing(
@@ -212,7 +220,12 @@ impl Connection {
             peer_bundle_epoch: 0,
             incarnation: Incarnation::generate(rng),
             next_seq: 1,
-            peer_incarnation: Some(pairing.new_session.peer_incarnation),
+            received_seqs: ReceivedSeqs::default(),
+            recovered_at: None,
+            session_repairs: RepairRate::default(),
+            resume_repairs: RepairRate::default(),
+            answers: RepairRate::default(),
+            has_used_own_bundle: false,
         };
         ReceivedRequest {
             connection,

@@ -5,9 +5,13 @@ use rand_core::CryptoRng;
 use sealpost_e2ee::{
     Identity, Plaintext,
     envelope::open_envelope,
-    payload::{ConnectionAccept, ConnectionReject, Message, Receipt},
+    payload::{ConnectionAccept, ConnectionReject, Message, Receipt, Resend, Resume},
     plaintext::Kind,
-    sessions::{self, Content, Continuity, OpenContext, OpenOutcome, RejectReason, Remedy},
+    prekeys::BundleId,
+    sessions::{
+        self, Content, Continuity, InitReason, NewSession, OpenContext, OpenOutcome, RejectReason,
+        Remedy,
+    },
 };
 use sealpost_proto::{MessageId, Timestamp};
 
@@ -31,14 +35,23 @@ pub struct OpenedEnvelope {
     pub msg_hash: [u8; 32],
     /// Id of the message to send a receipt for, if its kind requires one.
     pub receipt_for: Option<MessageId>,
-    /// Whether the peer started a new session, in which case the caller must seal the envelopes
-    /// again that the relay has not accepted.
-    pub has_new_session: bool,
-    /// Whether the new session does not prove continuity with the old one. The node reports this to
-    /// its users.
-    pub is_reset: bool,
+    /// Session that the peer started, in which the caller must seal everything again that has no
+    /// receipt.
+    pub new_session: Option<StartedSession>,
     /// New prekey bundle to publish, if the peer used our current one.
     pub publication: Option<PrekeyPublication>,
+}
+
+/// Session that the peer started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartedSession {
+    /// Why the peer started it.
+    pub reason: InitReason,
+    /// Whether the peer did not prove that it had the session before. The node reports this to its
+    /// users.
+    pub is_reset: bool,
+    /// Which of our messages have arrived at the peer.
+    pub resume: Option<Resume>,
 }
 
 /// Envelope whose message was rejected.
@@ -49,6 +62,8 @@ pub struct RejectedEnvelope {
     pub reason: RejectReason,
     /// What the node must do to receive messages again.
     pub remedy: Remedy,
+    /// New prekey bundle to publish, if the peer used our current one in an INIT that loses.
+    pub publication: Option<PrekeyPublication>,
 }
 
 /// Event that an opened message causes.
@@ -66,6 +81,8 @@ pub enum Event {
     },
     /// The peer stored or read messages of this node, or downloaded their files.
     Receipt(Receipt),
+    /// The peer asks for messages, or states that it will not send some.
+    Resend(Resend),
     /// A kind that this version does not support; the node stores it and sends a receipt.
     Unsupported {
         /// Metadata of the message.
@@ -132,14 +149,40 @@ impl Connection {
             OpenOutcome::Opened(opened) => {
                 Incoming::Opened(Box::new(self.apply_opened(identity, *opened, now, rng)))
             }
-            OpenOutcome::Rejected(rejected) => Incoming::Rejected(Box::new(RejectedEnvelope {
-                connection: rejected.sessions.map(|sessions| Self {
-                    sessions,
-                    ..self.clone()
-                }),
-                reason: rejected.reason,
-                remedy: rejected.remedy,
-            })),
+            OpenOutcome::Rejected(rejected) => {
+                Incoming::Rejected(Box::new(self.apply_rejected(identity, *rejected, now, rng)))
+            }
+        }
+    }
+
+    fn apply_rejected(
+        &self,
+        identity: &Identity,
+        message: sessions::RejectedMessage,
+        now: Timestamp,
+        rng: &mut dyn CryptoRng,
+    ) -> RejectedEnvelope {
+        let mut connection = message.sessions.map(|sessions| Self {
+            sessions,
+            ..self.clone()
+        });
+        let publication = message.used_bundle.and_then(|bundle| {
+            let next = connection.get_or_insert_with(|| self.clone());
+            next.record_used_bundle(bundle);
+            // An older bundle has been replaced at the relay already.
+            let is_published = bundle.epoch >= next.latest_bundle.epoch;
+            is_published
+                .then(|| next.renew_prekeys(identity, now, rng))
+                .flatten()
+        });
+        RejectedEnvelope {
+            connection,
+            reason: message.reason,
+            remedy: match message.reason {
+                RejectReason::UnknownSession if self.is_recovering(now) => Remedy::ResumeDue,
+                _ => message.remedy,
+            },
+            publication,
         }
     }
 
@@ -154,22 +197,18 @@ impl Connection {
             sessions: message.sessions,
             ..self.clone()
         };
-        let (has_new_session, is_reset) = match &message.new_session {
-            Some(new) => (true, new.continuity == Continuity::Reset),
-            None => (false, false),
-        };
         if let Some(new) = &message.new_session {
-            next.peer_incarnation = Some(new.peer_incarnation);
-            next.used_bundles.push(new.bundle);
+            next.received_seqs.record_incarnation(new.peer_incarnation);
+            next.has_used_own_bundle = true;
+            next.record_used_bundle(new.bundle);
         }
         if message.is_newly_confirmed {
             next.drop_used_bundles(message.new_session.as_ref().map(|new| new.bundle));
         }
-        let publication = if has_new_session {
-            next.renew_prekeys(identity, now, rng)
-        } else {
-            None
-        };
+        let publication = message
+            .new_session
+            .as_ref()
+            .and_then(|_| next.renew_prekeys(identity, now, rng));
         let (event, receipt) = match message.content {
             Content::Plaintext(plaintext) => next.apply_plaintext(plaintext),
             Content::Unparseable => (Event::Ignored, None),
@@ -179,15 +218,28 @@ impl Connection {
             event,
             msg_hash: message.msg_hash,
             receipt_for: receipt,
-            has_new_session,
-            is_reset,
+            new_session: message.new_session.map(StartedSession::from),
             publication,
+        }
+    }
+
+    /// Records that an INIT used a bundle, so that its secrets are deleted when a session is
+    /// confirmed next. Until then, they remain: the peer can have used the bundle in another INIT
+    /// too, before it was replaced.
+    fn record_used_bundle(&mut self, bundle: BundleId) {
+        let is_stored = |used: &BundleId| {
+            let mut stored = self.bundles.iter();
+            stored.any(|secrets| secrets.bundle_id() == *used)
+        };
+        self.used_bundles.retain(is_stored);
+        if is_stored(&bundle) && !self.used_bundles.contains(&bundle) {
+            self.used_bundles.push(bundle);
         }
     }
 
     /// Deletes the secrets of used bundles after a session was confirmed. `current` is the bundle
     /// of a session that this message opened, which is not confirmed yet.
-    fn drop_used_bundles(&mut self, current: Option<sealpost_e2ee::prekeys::BundleId>) {
+    fn drop_used_bundles(&mut self, current: Option<BundleId>) {
         let obsolete: Vec<_> = self
             .used_bundles
             .iter()
@@ -203,6 +255,7 @@ impl Connection {
     /// must be sent.
     fn apply_plaintext(&mut self, plaintext: Plaintext) -> (Event, Option<MessageId>) {
         let message_id = plaintext.message_id;
+        self.record_received(&plaintext);
         match self.phase {
             Phase::RequestSent => self.apply_response(&plaintext),
             Phase::Accepting => {
@@ -216,6 +269,20 @@ impl Connection {
                 (event, receipt_for)
             }
             Phase::RequestReceived | Phase::Rejected | Phase::Blocked => (Event::Ignored, None),
+        }
+    }
+
+    fn record_received(&mut self, plaintext: &Plaintext) {
+        self.received_seqs
+            .record(plaintext.incarnation, plaintext.seq);
+        if plaintext.kind == Kind::RESEND
+            && let Ok(Resend {
+                void: Some(void), ..
+            }) = Resend::parse(&plaintext.body)
+        {
+            for seq in void.seqs {
+                self.received_seqs.record(void.incarnation, seq);
+            }
         }
     }
 
@@ -253,7 +320,17 @@ impl Event {
     const fn requires_receipt(&self) -> bool {
         match self {
             Self::Accepted | Self::Message { .. } | Self::Unsupported { .. } => true,
-            Self::Rejected(_) | Self::Receipt(_) | Self::Ignored => false,
+            Self::Rejected(_) | Self::Receipt(_) | Self::Resend(_) | Self::Ignored => false,
+        }
+    }
+}
+
+impl From<NewSession> for StartedSession {
+    fn from(new: NewSession) -> Self {
+        Self {
+            reason: new.reason,
+            is_reset: new.continuity == Continuity::Reset,
+            resume: new.resume,
         }
     }
 }
@@ -271,6 +348,7 @@ impl From<Plaintext> for Event {
                 Err(_) => Self::Ignored,
             },
             Kind::RECEIPT => Receipt::parse(&plaintext.body).map_or(Self::Ignored, Self::Receipt),
+            Kind::RESEND => Resend::parse(&plaintext.body).map_or(Self::Ignored, Self::Resend),
             kind => Self::Unsupported {
                 metadata,
                 kind,

@@ -2,7 +2,9 @@
 
 use super::{Connection, Phase};
 use rand_core::CryptoRng;
-use sealpost_e2ee::{OuterKey, Plaintext, envelope::seal_envelope, plaintext::Kind};
+use sealpost_e2ee::{
+    Incarnation, OuterKey, Plaintext, envelope::seal_envelope, payload::Resend, plaintext::Kind,
+};
 use sealpost_proto::{MailboxRef, MessageId, SendKey, Timestamp};
 
 /// Plaintext to seal.
@@ -12,12 +14,22 @@ pub struct Outgoing {
     pub kind: Kind,
     /// Id of the message.
     pub message_id: MessageId,
-    /// Sequence number, if it was sealed before; it stays the same.
-    pub seq: Option<u64>,
-    /// Time of the first sealing, if it was sealed before; it stays the same.
-    pub sent_at: Option<Timestamp>,
+    /// What the first sealing determined, if it was sealed before; it stays the same.
+    pub first_sealing: Option<FirstSealing>,
     /// Encoded payload.
     pub body: Vec<u8>,
+}
+
+/// Parts of a plaintext that its first sealing determines. Sealing again keeps them, so that the
+/// plaintext stays the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstSealing {
+    /// Incarnation of this node at that time.
+    pub incarnation: Incarnation,
+    /// Sequence number in that incarnation.
+    pub seq: u64,
+    /// When it was.
+    pub sent_at: Timestamp,
 }
 
 /// Envelope that is ready to be submitted.
@@ -28,10 +40,8 @@ pub struct SealedEnvelope {
     pub send_key: SendKey,
     /// Bytes of the envelope.
     pub envelope: Vec<u8>,
-    /// Sequence number to store.
-    pub seq: u64,
-    /// Time of sealing to store.
-    pub sent_at: Timestamp,
+    /// Values to store for sealing again.
+    pub first_sealing: FirstSealing,
     /// Requested expiry, unless the relay's default applies: a request expires with its invite.
     pub expires_at: Option<Timestamp>,
 }
@@ -76,18 +86,22 @@ impl Connection {
         }
         let (mailbox, send_key, key, expires_at) =
             self.destination().ok_or(SealRefusal::NotAccepted)?;
-        let seq = outgoing.seq.unwrap_or(if has_seq(outgoing.kind) {
-            self.next_seq
-        } else {
-            0
+        let first_sealing = outgoing.first_sealing.unwrap_or(FirstSealing {
+            incarnation: self.incarnation,
+            seq: if has_seq(outgoing.kind) {
+                self.next_seq
+            } else {
+                0
+            },
+            sent_at: now,
         });
         let plaintext = Plaintext {
             kind: outgoing.kind,
             message_id: outgoing.message_id,
-            incarnation: self.incarnation,
-            seq,
-            sent_at: outgoing.sent_at.unwrap_or(now),
-            body: outgoing.body.clone(),
+            incarnation: first_sealing.incarnation,
+            seq: first_sealing.seq,
+            sent_at: first_sealing.sent_at,
+            body: self.encode_body(outgoing),
         };
         let inner = self
             .sessions
@@ -95,17 +109,27 @@ impl Connection {
             .map_err(|_| SealRefusal::Broken)?;
         let envelope =
             seal_envelope(&key, &mailbox.id, &inner, rng).map_err(|_| SealRefusal::Broken)?;
-        if outgoing.seq.is_none() && seq != 0 {
-            self.next_seq = seq + 1;
+        if outgoing.first_sealing.is_none() && first_sealing.seq != 0 {
+            self.next_seq += 1;
         }
         Ok(SealedEnvelope {
             mailbox,
             send_key,
             envelope,
-            seq,
-            sent_at: plaintext.sent_at,
+            first_sealing,
             expires_at,
         })
+    }
+
+    /// Returns the body to seal. A request to send again states what has arrived until now.
+    fn encode_body(&self, outgoing: &Outgoing) -> Vec<u8> {
+        match (outgoing.kind, Resend::parse(&outgoing.body)) {
+            (Kind::RESEND, Ok(mut request)) => {
+                self.refresh_request(&mut request);
+                request.encode()
+            }
+            _ => outgoing.body.clone(),
+        }
     }
 
     fn destination(&self) -> Option<(MailboxRef, SendKey, OuterKey, Option<Timestamp>)> {

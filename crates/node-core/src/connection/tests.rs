@@ -7,8 +7,10 @@ use sealpost_e2ee::{
     invite::{Invite, InviteKind},
     payload::{Message, Receipt, ReceiptKind},
     plaintext::Kind,
+    sessions::{InitReason, RejectReason},
 };
 use sealpost_proto::{MailboxRef, Origin};
+use std::time::Duration;
 
 const NOW: Timestamp = Timestamp::from_millis(1_766_000_000_000);
 
@@ -93,6 +95,22 @@ impl World {
         )
     }
 
+    /// Starts a session at acme, or at bolt, with a bundle of the other side, and seals a message in
+    /// it.
+    fn rotate(
+        &mut self,
+        at_acme: bool,
+        connection: &mut Connection,
+        sealed_bundle: &[u8],
+        now: Timestamp,
+    ) -> SealedEnvelope {
+        let me = if at_acme { &self.acme } else { &self.bolt };
+        connection
+            .start_session(me, sealed_bundle, InitReason::Rotate, now, &mut self.rng)
+            .unwrap();
+        self.seal(connection, Kind::MESSAGE, 7, &Message::text("new").encode())
+    }
+
     fn receive(&mut self, at_acme: bool, connection: &Connection, envelope: &[u8]) -> Incoming {
         let me = if at_acme { &self.acme } else { &self.bolt };
         let stored = Connection::parse(&connection.encode()).unwrap();
@@ -145,8 +163,7 @@ fn outgoing(kind: Kind, byte: u8, body: &[u8]) -> Outgoing {
     Outgoing {
         kind,
         message_id: id(byte),
-        seq: None,
-        sent_at: None,
+        first_sealing: None,
         body: body.to_vec(),
     }
 }
@@ -382,8 +399,14 @@ fn rotated_session_proves_continuity() {
         .renew_prekeys(&world.bolt, NOW, &mut world.rng)
         .unwrap();
     let before = acme.sessions.current_id();
-    acme.rotate_session(&world.acme, &published.sealed_bundle, NOW, &mut world.rng)
-        .unwrap();
+    acme.start_session(
+        &world.acme,
+        &published.sealed_bundle,
+        InitReason::Rotate,
+        NOW,
+        &mut world.rng,
+    )
+    .unwrap();
     assert_ne!(acme.sessions.current_id(), before);
     let sealed = world.seal(
         &mut acme,
@@ -392,7 +415,7 @@ fn rotated_session_proves_continuity() {
         &Message::text("new session").encode(),
     );
     let opened = world.open(false, &mut bolt, &sealed.envelope);
-    assert!(opened.has_new_session && !opened.is_reset && opened.publication.is_some());
+    assert!(!opened.new_session.unwrap().is_reset && opened.publication.is_some());
     let answer = world.seal(&mut bolt, Kind::MESSAGE, 8, &Message::text("well").encode());
     assert!(matches!(
         world.open(true, &mut acme, &answer.envelope).event,
@@ -400,9 +423,65 @@ fn rotated_session_proves_continuity() {
     ));
     assert!(acme.sessions.is_confirmed());
     assert_eq!(
-        acme.rotate_session(&world.acme, &world.sealed_prekeys, NOW, &mut world.rng),
-        Err(RotateError::UnusablePrekeys)
+        acme.start_session(
+            &world.acme,
+            &world.sealed_prekeys,
+            InitReason::Rotate,
+            NOW,
+            &mut world.rng
+        ),
+        Err(StartSessionError::UnusablePrekeys)
     );
+}
+
+fn holds_bundle(connection: &Connection, bundle: BundleId) -> bool {
+    let mut bundles = connection.bundles.iter();
+    bundles.any(|secrets| secrets.bundle_id() == bundle)
+}
+
+#[test]
+fn bundle_of_a_losing_init_is_replaced() {
+    let mut world = World::new(11);
+    let (mut acme, mut bolt) = world.paired();
+    let at_acme = acme
+        .renew_prekeys(&world.acme, NOW, &mut world.rng)
+        .unwrap();
+    let at_bolt = bolt
+        .renew_prekeys(&world.bolt, NOW, &mut world.rng)
+        .unwrap();
+    let used = bolt.latest_bundle;
+    let later = |seconds| NOW.plus(Duration::from_secs(seconds));
+    let mut acme_again = acme.clone();
+    let losing = world.rotate(true, &mut acme, &at_bolt.sealed_bundle, later(1));
+    let winning = world.rotate(false, &mut bolt, &at_acme.sealed_bundle, later(2));
+
+    let Incoming::Rejected(rejected) = world.receive(false, &bolt, &losing.envelope) else {
+        panic!("the losing INIT is opened")
+    };
+    assert_eq!(rejected.reason, RejectReason::Superseded);
+    assert!(rejected.publication.is_some());
+    bolt = rejected.connection.unwrap();
+    assert_ne!(bolt.latest_bundle, used, "another bundle is published");
+    assert!(
+        holds_bundle(&bolt, used),
+        "no session is confirmed since the bundle was used"
+    );
+    let repeated = world.rotate(true, &mut acme_again, &at_bolt.sealed_bundle, later(1));
+    let Incoming::Rejected(rejected) = world.receive(false, &bolt, &repeated.envelope) else {
+        panic!("another losing INIT is opened")
+    };
+    assert!(
+        rejected.publication.is_none(),
+        "the bundle has been replaced already"
+    );
+    bolt = rejected.connection.unwrap();
+    assert_eq!(bolt.used_bundles, [used]);
+
+    world.open(true, &mut acme, &winning.envelope);
+    let answer = world.seal(&mut acme, Kind::MESSAGE, 8, &Message::text("well").encode());
+    world.open(false, &mut bolt, &answer.envelope);
+    assert!(bolt.sessions.is_confirmed() && bolt.used_bundles.is_empty());
+    assert!(!holds_bundle(&bolt, used));
 }
 
 #[test]

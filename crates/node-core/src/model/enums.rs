@@ -26,7 +26,7 @@ string_enum! {
         Rejected = "rejected",
         /// Closed permanently by this node.
         Blocked = "blocked",
-        /// Suspended. Reserved: this version never sets it.
+        /// Accepted, but nothing is sent until a person decides about a warning.
         Suspended = "suspended",
     }
 }
@@ -39,8 +39,39 @@ string_enum! {
         /// Something needs attention or has not been confirmed yet. Messages may wait; none is
         /// lost.
         Waiting = "waiting",
+        /// The session is being replaced, because a message could not be opened. Messages wait or
+        /// are sent again; none is lost.
+        Healing = "healing",
         /// Messages cannot be delivered until somebody intervenes.
         Broken = "broken",
+    }
+}
+
+string_enum! {
+    /// Warning about a connection, which remains until a person acknowledges it; the most serious
+    /// first.
+    pub enum ConnectionWarning {
+        /// Somebody with another identity tried to continue the connection. It is suspended.
+        OtherIdentity = "other_identity",
+        /// The partner's node started a session that does not continue the earlier one.
+        Reset = "reset",
+        /// The partner's node was set back to an older state, or runs twice.
+        Forked = "forked",
+        /// This node's state was older than what the partner has received.
+        SetBack = "set_back",
+        /// The session had to be replaced many times in a day.
+        ManyRepairs = "many_repairs",
+    }
+}
+
+string_enum! {
+    /// Warning about this node, which remains until a person acknowledges it; the most serious
+    /// first.
+    pub enum NodeWarning {
+        /// A second node runs with this identity.
+        SecondNode = "second_node",
+        /// The database was older than what this node has done since.
+        SetBack = "set_back",
     }
 }
 

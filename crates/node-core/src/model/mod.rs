@@ -21,8 +21,8 @@ mod reading;
 mod refusal;
 
 pub use enums::{
-    ChatType, ConnectionStatus, ContentType, Direction, EventTopic, HealthState, InviteKind,
-    InviteStatus, ParticipantStatus, RelayState, Visibility,
+    ChatType, ConnectionStatus, ConnectionWarning, ContentType, Direction, EventTopic, HealthState,
+    InviteKind, InviteStatus, NodeWarning, ParticipantStatus, RelayState, Visibility,
 };
 pub use file::FileStatus;
 pub use id::{

@@ -1,6 +1,9 @@
 //! This node, its invites and its connections.
 
-use super::{ConnectionStatus, Direction, HealthState, InviteKind, InviteStatus, Iso, RelayState};
+use super::{
+    ConnectionStatus, ConnectionWarning, Direction, HealthState, InviteKind, InviteStatus, Iso,
+    NodeWarning, RelayState,
+};
 use sealpost_proto::wire::WebhookState;
 use serde::{Deserialize, Serialize};
 
@@ -30,9 +33,25 @@ pub struct Node {
     pub pending_count: u64,
     /// Incoming messages after the read positions.
     pub unread_count: u64,
+    /// Connections whose session is being replaced.
+    #[serde(default)]
+    pub healing_count: u64,
+    /// Warnings that nobody has acknowledged yet, the most serious first.
+    #[serde(default)]
+    pub warnings: Vec<DatedWarning>,
     /// The last row of the database that could not be read, with its table and column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
+}
+
+/// Warning about this node, which remains until a person acknowledges it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatedWarning {
+    pub code: NodeWarning,
+    /// What happened, and what to do.
+    pub text: String,
+    /// When the node noticed it, for the last time.
+    pub at: Iso,
 }
 
 /// State of the home relay.
@@ -105,6 +124,9 @@ pub struct Connection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat: Option<String>,
     pub health: Health,
+    /// Warning that nobody has acknowledged yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<Warning>,
     /// The peer's relay.
     pub relay: String,
     pub created_at: Iso,
@@ -122,6 +144,14 @@ pub struct Health {
     /// When a message of the peer was last opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_contact_at: Option<Iso>,
+}
+
+/// Warning about a connection, which remains until a person verifies or acknowledges it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    pub code: ConnectionWarning,
+    /// What happened, and what to do.
+    pub text: String,
 }
 
 /// The safety number that two people compare to rule out an attacker between them.

@@ -192,6 +192,14 @@ pub(super) async fn block(
     change_connection(&database, id, pairing::block).await
 }
 
+/// `POST /v1/connections/{id}/acknowledge`: clears the warning.
+pub(super) async fn acknowledge(
+    State(database): State<Database>,
+    Path(id): Path<String>,
+) -> ApiResult<Json<Connection>> {
+    change_connection(&database, id, |tx, id| connections::acknowledge(tx, id)).await
+}
+
 async fn change_connection(
     database: &Database,
     id: String,

@@ -52,6 +52,8 @@ fn router(components: NodeComponents) -> Router {
     let responses = FairPool::of_memory(memory, memory);
     Router::new()
         .route("/v1/node", get(node::show))
+        .route("/v1/node/acknowledge", post(node::acknowledge))
+        .route("/v1/node/recover", post(node::recover))
         .route("/v1/invites", get(invites::list).post(invites::create))
         .route("/v1/invites/{id}", axum::routing::delete(invites::revoke))
         .route(
@@ -67,6 +69,10 @@ fn router(components: NodeComponents) -> Router {
             get(connections::safety_number),
         )
         .route("/v1/connections/{id}/verify", post(connections::verify))
+        .route(
+            "/v1/connections/{id}/acknowledge",
+            post(connections::acknowledge),
+        )
         .route("/v1/chats", get(chats::list))
         .route("/v1/chats/{id}", get(chats::show))
         .route(

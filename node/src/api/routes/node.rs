@@ -4,14 +4,20 @@ use super::ApiResult;
 use crate::{
     api::{
         iso::Iso,
-        model::{DeliveryMode, Node, NodeRelay},
+        model::{DatedWarning, DeliveryMode, Node, NodeRelay},
+        render,
         state::ApiState,
     },
     daemon::{Database, HomeRelay, RunInfo},
     fault::Fault,
     hex,
     identity::NodeIdentity,
-    store::{chats, deliveries},
+    recovery,
+    store::{
+        chats, connections, deliveries,
+        events::{self, Subject},
+        node_warnings,
+    },
 };
 use axum::{
     Json,
@@ -39,13 +45,30 @@ impl FromRef<ApiState> for NodeState {
     }
 }
 
+/// What the database says about this node.
+struct Counts {
+    pending: u64,
+    unread: u64,
+    healing: u64,
+    warnings: Vec<DatedWarning>,
+}
+
 impl NodeState {
     /// Loads the state of this node.
     pub(super) async fn load(&self) -> Result<Node, Fault> {
-        let (pending_count, unread_count) = self
-            .database
-            .read(|tx| Ok((deliveries::count_open(tx)?, chats::unread_count(tx)?)))
-            .await?;
+        let counted = self.database.read(|tx| {
+            let warnings = node_warnings::load_all(tx)?;
+            Ok(Counts {
+                pending: deliveries::count_open(tx)?,
+                unread: chats::unread_count(tx)?,
+                healing: connections::count_healing(tx)?,
+                warnings: warnings
+                    .into_iter()
+                    .map(|(code, at)| render::node_warning(code, at))
+                    .collect(),
+            })
+        });
+        let counts = counted.await?;
         let health = self.relay.health();
         let run_info = &self.run_info;
         Ok(Node {
@@ -69,8 +92,10 @@ impl NodeState {
             webhook_reason: health.webhook.reason,
             address: run_info.address.to_string(),
             data_directory: run_info.directory.display().to_string(),
-            pending_count,
-            unread_count,
+            pending_count: counts.pending,
+            unread_count: counts.unread,
+            healing_count: counts.healing,
+            warnings: counts.warnings,
             damage: self.database.damage().map(|damaged| damaged.to_string()),
         })
     }
@@ -78,5 +103,29 @@ impl NodeState {
 
 /// `GET /v1/node`
 pub(super) async fn show(State(node): State<NodeState>) -> ApiResult<Json<Node>> {
+    Ok(Json(node.load().await?))
+}
+
+/// `POST /v1/node/acknowledge`: clears the warnings.
+pub(super) async fn acknowledge(State(node): State<NodeState>) -> ApiResult<Json<Node>> {
+    node.database
+        .write(|tx| node_warnings::acknowledge(tx))
+        .await?;
+    Ok(Json(node.load().await?))
+}
+
+/// `POST /v1/node/recover`: starts new sessions with all partners, as after a restore.
+pub(super) async fn recover(State(node): State<NodeState>) -> ApiResult<Json<Node>> {
+    let identity = Arc::clone(&node.identity);
+    let recovered = node.database.write(move |tx| {
+        let connections = recovery::recover(tx, &identity)?;
+        events::add(tx, Subject::Node)?;
+        Ok(connections)
+    });
+    let connections = recovered.await?;
+    tracing::warn!(
+        connections,
+        "starting new sessions with all partners, as requested"
+    );
     Ok(Json(node.load().await?))
 }

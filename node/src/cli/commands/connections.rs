@@ -24,6 +24,9 @@ pub async fn run(
         ConnectionsCommand::Accept(args) => change(&args.id, "accept", client, console).await,
         ConnectionsCommand::Reject(args) => change(&args.id, "reject", client, console).await,
         ConnectionsCommand::Block(args) => change(&args.id, "block", client, console).await,
+        ConnectionsCommand::Acknowledge(args) => {
+            change(&args.id, "acknowledge", client, console).await
+        }
         ConnectionsCommand::Verify(args) if args.same || args.number.is_some() => {
             record_verification(&args, client, console).await
         }
@@ -64,6 +67,7 @@ async fn list(client: &Client, console: &mut Console) -> Result<(), CliError> {
     }
     console.print_table(table)?;
     for connection in &page.items {
+        show_warning(connection, console)?;
         match (connection.status, connection.direction) {
             (ConnectionStatus::Pending, Direction::In) => show_request(connection, console)?,
             (ConnectionStatus::Rejected, Direction::Out) if !connection.note.is_empty() => {
@@ -78,6 +82,18 @@ async fn list(client: &Client, console: &mut Console) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+fn show_warning(connection: &Connection, console: &mut Console) -> Result<(), CliError> {
+    let Some(warning) = &connection.warning else {
+        return Ok(());
+    };
+    console.print_line("")?;
+    console.print_line(format!("{}: {}", connection.contact, warning.text))?;
+    console.print_line(format!(
+        "  sealpost connections verify {0}   or   sealpost connections acknowledge {0}",
+        connection.id
+    ))
 }
 
 fn show_request(request: &Connection, console: &mut Console) -> Result<(), CliError> {
@@ -109,6 +125,7 @@ fn health(connection: &Connection) -> (String, StatusColor) {
     let (word, color) = match connection.health.state {
         HealthState::Ok => ("ok", StatusColor::Green),
         HealthState::Waiting => ("waiting", StatusColor::Yellow),
+        HealthState::Healing => ("healing", StatusColor::Yellow),
         HealthState::Broken => ("broken", StatusColor::Red),
     };
     let reason = connection
@@ -137,7 +154,7 @@ async fn change(
         "{} ({}): {status}",
         connection.contact, connection.id
     ))?;
-    if connection.status != ConnectionStatus::Accepted {
+    if connection.status != ConnectionStatus::Accepted || connection.verified {
         return Ok(());
     }
     console.print_hint(format!(

@@ -10,6 +10,7 @@ pub mod init;
 pub mod invite;
 pub mod invites;
 pub mod read;
+pub mod recover;
 pub mod send;
 pub mod serve;
 pub mod show;

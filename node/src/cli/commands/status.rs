@@ -9,7 +9,7 @@ use crate::{
         client::Client,
         console::{Console, StatusColor, TextTable, cell, status_cell},
         error::CliError,
-        views,
+        units, views,
     },
 };
 use comfy_table::Cell;
@@ -37,7 +37,16 @@ pub async fn run(
 ) -> Result<(), CliError> {
     match &args.id {
         Some(id) => show_message(id, client, console).await,
-        None => show_overview(client, console).await,
+        None if args.acknowledge => {
+            let node: Node = client
+                .post(&["v1", "node", "acknowledge"], &serde_json::json!({}))
+                .await?;
+            show_overview(node, client, console).await
+        }
+        None => {
+            let node: Node = client.get(&["v1", "node"], &()).await?;
+            show_overview(node, client, console).await
+        }
     }
 }
 
@@ -65,8 +74,7 @@ async fn show_message(id: &str, client: &Client, console: &mut Console) -> Resul
     console.print_table(views::attachment_table(&message.attachments))
 }
 
-async fn show_overview(client: &Client, console: &mut Console) -> Result<(), CliError> {
-    let node: Node = client.get(&["v1", "node"], &()).await?;
+async fn show_overview(node: Node, client: &Client, console: &mut Console) -> Result<(), CliError> {
     let pending = pending_deliveries(node.pending_count, client).await?;
     if console.is_json() {
         return console.print_json(&Overview { node, pending });
@@ -87,6 +95,17 @@ fn show_node(node: &Node, console: &mut Console) -> Result<(), CliError> {
     table.add_row(vec![cell("delivery"), describe_delivery(node)]);
     table.add_row(vec![cell("unread"), cell(node.unread_count.to_string())]);
     table.add_row(vec![cell("pending"), cell(node.pending_count.to_string())]);
+    if node.healing_count > 0 {
+        let connections = usize::try_from(node.healing_count).unwrap_or(usize::MAX);
+        let text = format!(
+            "{} waiting for a new session: sealpost connections",
+            units::format_count(connections, "connection")
+        );
+        table.add_row(vec![
+            cell("healing"),
+            status_cell(text, StatusColor::Yellow),
+        ]);
+    }
     table.add_row(vec![cell("fingerprint"), cell(&node.fingerprint)]);
     table.add_row(vec![cell("data directory"), cell(&node.data_directory)]);
     table.add_row(vec![
@@ -99,7 +118,20 @@ fn show_node(node: &Node, console: &mut Console) -> Result<(), CliError> {
         table.add_row(vec![cell("damage"), status_cell(damage, StatusColor::Red)]);
     }
     console.print_table(table)?;
+    show_warnings(node, console)?;
     warn_about_clock(node, console)
+}
+
+fn show_warnings(node: &Node, console: &mut Console) -> Result<(), CliError> {
+    for warning in &node.warnings {
+        let at = console.format_relative(Some(warning.at));
+        console.print_line("")?;
+        console.print_line(format!("Warning ({at}): {}", warning.text))?;
+    }
+    if node.warnings.is_empty() {
+        return Ok(());
+    }
+    console.print_line("  sealpost status --acknowledge clears the warnings.")
 }
 
 fn describe_delivery(node: &Node) -> Cell {

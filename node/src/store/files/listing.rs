@@ -2,8 +2,8 @@
 
 use super::{COLUMNS, StoredFile, read};
 use crate::{fault::Fault, store::Tx};
-use sealpost_node_core::model::{ChatId, Direction, FileId, MessageId};
-use sealpost_proto::Timestamp;
+use sealpost_node_core::model::{ChatId, Direction, FileId, MessageId, MessageRowId};
+use sealpost_proto::{BlobId, Timestamp};
 use sealpost_sqlite::RowExt as _;
 
 /// Filter and order of a list of files.
@@ -87,4 +87,14 @@ fn named_messages(tx: &Tx<'_>, id: FileId) -> Result<Vec<(MessageId, String)>, F
         };
         Ok((id, row.read("name")?))
     })
+}
+
+/// Returns the blobs of a received message's files that are on this node.
+pub(crate) fn find_downloaded_blobs(
+    tx: &Tx<'_>,
+    message: MessageRowId,
+) -> Result<Vec<BlobId>, Fault> {
+    let sql = "SELECT f.blob FROM attachments a JOIN files f ON f.id = a.file
+               WHERE a.message = ?1 AND f.direction = 'in' AND f.status = 'ready'";
+    tx.query_rows(sql, &[&message.as_i64()], |row| row.id("blob"))
 }

@@ -324,7 +324,7 @@ fn unknown_header_key_requires_a_new_session() {
     let refused = inviter.reject_and_commit(&invitee, conn_id, &inner);
     assert_eq!(
         (refused.reason, refused.remedy),
-        (RejectReason::BodyInvalid, Remedy::Discard)
+        (RejectReason::BodyInvalid, Remedy::AlertAndInit)
     );
 }
 
@@ -344,6 +344,10 @@ fn malformed_stored_sessions_are_refused() {
     let bytes = invitee.sessions.encode();
     assert!(Sessions::parse(&bytes).is_ok());
     assert!(Sessions::parse(&[&bytes[..], &[0]].concat()).is_err());
+    assert!(
+        Sessions::parse(&[&bytes[..], &[0; 4]].concat()).is_err(),
+        "an empty list of replaced sessions is absent"
+    );
     for len in (0..bytes.len()).step_by(11) {
         assert!(Sessions::parse(&bytes[..len]).is_err());
     }

@@ -100,6 +100,7 @@ fn higher_epoch_wins_on_both_sides() {
         (refused.reason, refused.remedy),
         (RejectReason::Superseded, Remedy::ResumeDue)
     );
+    assert_eq!(refused.used_bundle, Some(b.bundles[1].bundle_id()));
     let opened = a.open_and_commit(&b, conn_id, &from_b);
     assert_eq!(opened.new_session.unwrap().continuity, Continuity::Proven);
     assert_eq!(
@@ -108,9 +109,10 @@ fn higher_epoch_wins_on_both_sides() {
     );
     let answer = a.seal(b"answer");
     assert!(b.open_and_commit(&a, conn_id, &answer).is_newly_confirmed);
+    let repeated = b.reject_and_commit(&a, conn_id, &from_a);
     assert_eq!(
-        b.reject_and_commit(&a, conn_id, &from_a).reason,
-        RejectReason::RetiredSession
+        (repeated.reason, repeated.used_bundle),
+        (RejectReason::RetiredSession, None)
     );
 }
 
@@ -164,6 +166,7 @@ fn losing_init_triggers_a_new_one() {
         (refused.reason, refused.remedy),
         (RejectReason::Superseded, Remedy::InitDesync)
     );
+    assert_eq!(refused.used_bundle, Some(b.bundles[1].bundle_id()));
     b.now = a.now;
     let answer = b.initiate(&mut a, conn_id, InitReason::Desync);
     assert_eq!(answer.session_epoch, a.now.as_millis() + 1, "above both");
@@ -191,6 +194,32 @@ fn invalid_message_changes_only_last() {
     );
     inner[end] ^= 1;
     b.open_and_commit(&a, conn_id, &inner);
+}
+
+#[test]
+fn gap_in_a_new_session_requires_an_init() {
+    let (mut a, mut b, conn_id) = paired(58);
+    a.now = a.now.plus(SECOND);
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
+    for _ in 0..1_001 {
+        a.seal(b"lost");
+    }
+    let inner = a.seal(b"after the gap");
+    let mut expected = b.sessions.clone();
+    expected.last_epoch = a.now.as_millis();
+    let refused = b.reject_and_commit(&a, conn_id, &inner);
+    assert_eq!(
+        (refused.reason, refused.remedy),
+        (RejectReason::GapTooLarge, Remedy::InitDesync)
+    );
+    assert_eq!(
+        b.sessions.encode(),
+        expected.encode(),
+        "only `last` changes"
+    );
+    b.initiate(&mut a, conn_id, InitReason::Desync);
+    let inner = b.seal(b"healed");
+    assert_eq!(body(&a.open_and_commit(&b, conn_id, &inner)), b"healed");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod convergence;
 mod delivery;
 mod init_rules;
+mod network;
 mod pairing;
 mod parties;
 mod rotation;

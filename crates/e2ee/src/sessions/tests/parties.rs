@@ -3,7 +3,7 @@
 use crate::card::SignedCard;
 use crate::keys::{ConnId, Identity, Incarnation};
 use crate::plaintext::{Kind, Plaintext};
-use crate::prekeys::{BundleParameters, PrekeyBundle, PrekeySecrets, Scope};
+use crate::prekeys::{BundleId, BundleParameters, PrekeyBundle, PrekeySecrets, Scope};
 use crate::sessions::{
     Content, InitReason, InitiateArgs, Initiated, OpenContext, OpenOutcome, OpenedMessage,
     RejectedMessage, Sessions, open_pairing,
@@ -45,12 +45,19 @@ impl Party {
 
     /// Publishes a new bundle for this scope and returns it as the peer verifies it.
     pub(super) fn publish(&mut self, scope: Scope) -> PrekeyBundle {
-        let epoch = self.now.as_millis() + self.bundles.len() as u64;
+        let id = BundleId {
+            epoch: self.now.as_millis() + self.bundles.len() as u64,
+            spk_id: u32::try_from(self.bundles.len()).unwrap(),
+        };
+        self.publish_as(scope, id)
+    }
+
+    pub(super) fn publish_as(&mut self, scope: Scope, id: BundleId) -> PrekeyBundle {
         let parameters = BundleParameters {
             scope,
             incarnation: Incarnation::NONE,
-            epoch,
-            spk_id: u32::try_from(self.bundles.len()).unwrap(),
+            epoch: id.epoch,
+            spk_id: id.spk_id,
             now: self.now,
             lifetime: PREKEYS_LIFETIME,
         };

@@ -3,7 +3,7 @@ use crate::keys::{ConnId, Incarnation};
 use crate::payload::Resume;
 use crate::prekeys::Scope;
 use crate::sessions::{Continuity, InitReason, InitiateArgs, RejectReason, Remedy, Sessions};
-use sealpost_proto::limits::OLD_SESSIONS_MAX;
+use sealpost_proto::limits::{OLD_SESSIONS_MAX, REPLACED_SESSIONS_MAX, SESSION_MESSAGES_MAX};
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -85,6 +85,46 @@ fn continuity_is_proven_before_confirmation_arrives() {
     );
 }
 
+/// `a` starts a session, and confirms it with the answer of `b`, which does not confirm it.
+fn rotate_without_confirmation(a: &mut Party, b: &mut Party, conn_id: ConnId) {
+    a.now = a.now.plus(DAY);
+    b.now = a.now;
+    a.initiate(b, conn_id, InitReason::Rotate);
+    let inner = a.seal(b"new session");
+    b.open_and_commit(a, conn_id, &inner);
+    let inner = b.seal(b"seen");
+    assert!(a.open_and_commit(b, conn_id, &inner).is_newly_confirmed);
+    assert!(!b.sessions.is_confirmed());
+}
+
+#[test]
+fn replaced_unconfirmed_session_proves_continuity() {
+    let (mut a, mut b, conn_id) = paired(69);
+    rotate_without_confirmation(&mut a, &mut b, conn_id);
+    for _ in 0..3 {
+        b.now = b.now.plus(Duration::from_secs(1));
+        b.initiate(&mut a, conn_id, InitReason::Desync);
+    }
+    b.sessions = Sessions::parse(&b.sessions.encode()).unwrap();
+    a.now = b.now.plus(DAY);
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
+    let inner = a.seal(b"names the session that b has replaced");
+    let new = b.open_and_commit(&a, conn_id, &inner).new_session.unwrap();
+    assert_eq!(new.continuity, Continuity::Proven);
+}
+
+#[test]
+fn stored_replaced_sessions_are_bounded() {
+    let (mut a, mut b, conn_id) = paired(70);
+    for _ in 0..REPLACED_SESSIONS_MAX + 2 {
+        rotate_without_confirmation(&mut a, &mut b, conn_id);
+    }
+    assert_eq!(b.sessions.replaced.len(), REPLACED_SESSIONS_MAX);
+    let bytes = b.sessions.encode();
+    assert_eq!(*Sessions::parse(&bytes).unwrap().encode(), *bytes);
+    assert!(Sessions::parse(&bytes[..bytes.len() - 1]).is_err());
+}
+
 #[test]
 fn old_session_receives_without_dh_steps() {
     let (mut a, mut b, conn_id) = paired(64);
@@ -125,6 +165,33 @@ fn rotation_is_due_by_age_or_count() {
         }
     }
     panic!("10,000 messages and no rotation");
+}
+
+#[test]
+fn rotation_waits_for_the_answer_to_an_init() {
+    let (mut a, mut b, conn_id) = paired(71);
+    a.now = a.now.plus(DAY * 7);
+    assert!(a.sessions.is_rotation_due(a.now, true));
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
+    let started = a.now;
+    assert_eq!(a.sessions.current_started(), Some(started));
+    for _ in 0..SESSION_MESSAGES_MAX {
+        a.seal(b"");
+    }
+    a.now = started.plus(DAY * 30);
+    assert!(!a.sessions.is_rotation_due(a.now, true), "no answer yet");
+
+    let (mut a, mut b, conn_id) = paired(71);
+    a.now = a.now.plus(DAY * 7);
+    a.initiate(&mut b, conn_id, InitReason::Rotate);
+    let inner = a.seal(b"new session");
+    b.now = a.now.plus(DAY * 7);
+    b.open_and_commit(&a, conn_id, &inner);
+    assert_eq!(b.sessions.current_started(), Some(b.now));
+    let answer = b.seal(b"answer");
+    a.open_and_commit(&b, conn_id, &answer);
+    assert!(!a.sessions.is_rotation_due(started.plus(DAY * 6), true));
+    assert!(a.sessions.is_rotation_due(started.plus(DAY * 7), true));
 }
 
 #[test]

@@ -1,0 +1,63 @@
+//! Recovery of a node whose database is older than what it has sent and received: restored from a
+//! backup, or set back to an earlier copy (docs/e2ee.md#healing).
+
+use crate::{
+    fault::Fault,
+    healing,
+    identity::NodeIdentity,
+    pairing,
+    store::{Tx, connections, deliveries, outbox},
+};
+use sealpost_node_core::{
+    connection::Phase,
+    model::{ConnectionId, HealthState},
+};
+use sealpost_proto::Timestamp;
+use std::time::Duration;
+
+/// Time over which the new sessions of all connections are distributed at first.
+const SPREAD: Duration = Duration::from_secs(30);
+
+/// Replaces all sessions, prekeys and incarnations, because an earlier copy of this node may have
+/// used them since, and asks every partner for what is missing. Returns the number of connections.
+pub fn recover(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<usize, Fault> {
+    let connections = connections::find_open(tx)?;
+    for id in &connections {
+        recover_connection(tx, identity, *id)?;
+    }
+    pairing::renew_all_contact_prekeys(tx, identity)?;
+    Ok(connections.len())
+}
+
+fn recover_connection(
+    tx: &mut Tx<'_>,
+    identity: &NodeIdentity,
+    id: ConnectionId,
+) -> Result<(), Fault> {
+    let mut loaded = connections::load_secrets(tx, id)?;
+    loaded.secrets.discard_sessions(tx.relay_now, tx.rng);
+    let publication = loaded
+        .secrets
+        .renew_prekeys(&identity.keys, tx.relay_now, tx.rng);
+    connections::save(tx, &mut loaded)?;
+    // An envelope of a discarded session would look to the partner like one of a second node.
+    outbox::requeue_unconfirmed(tx, id, Timestamp::default())?;
+    if let Some(publication) = &publication {
+        pairing::publish_prekeys(tx, id, publication)?;
+    }
+    if !matches!(loaded.secrets.phase, Phase::Accepting | Phase::Accepted) {
+        let why = "this node was restored before the connection was accepted: connect again with \
+                   a new invite";
+        return connections::set_health(tx, id, HealthState::Broken, Some(why));
+    }
+    let why = "this node was restored; it asks the partner for what is missing";
+    connections::set_health(tx, id, HealthState::Healing, Some(why))?;
+    deliveries::mark_healing(tx, id, why)?;
+    let at = tx.now.plus(random_delay(tx));
+    healing::queue_restore(tx, &loaded, at)
+}
+
+fn random_delay(tx: &mut Tx<'_>) -> Duration {
+    let spread = u64::try_from(SPREAD.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(tx.rng.next_u64() % spread)
+}
