@@ -110,8 +110,8 @@ CREATE TABLE participants (
 ) STRICT;
 CREATE INDEX participants_by_chat ON participants (chat);
 
--- A message is stored once, regardless of the number of recipients and chats. Its author is either
--- one of our users or a connection.
+-- A message is stored once, regardless of the number of recipients and chats. Its author is one of
+-- our users or a connection; a system message of this node has neither.
 CREATE TABLE messages (
     id                INTEGER PRIMARY KEY AUTOINCREMENT,
     uuid              BLOB NOT NULL,
@@ -129,7 +129,8 @@ CREATE TABLE messages (
     received_at       INTEGER,
     revision          INTEGER NOT NULL DEFAULT 1,
     updated_at        INTEGER NOT NULL,
-    CHECK ((author_user IS NULL) <> (author_connection IS NULL))
+    is_system         INTEGER NOT NULL DEFAULT 0,
+    CHECK ((author_user IS NOT NULL) + (author_connection IS NOT NULL) + is_system = 1)
 ) STRICT;
 -- Peers choose the uuids of their messages, so a received uuid is unique only within its
 -- connection.
@@ -190,6 +191,7 @@ CREATE TABLE files (
     direction            TEXT NOT NULL,
     status               TEXT NOT NULL,
     disk_file            BLOB NOT NULL UNIQUE, -- name of the file in the data directory
+    on_disk              INTEGER NOT NULL DEFAULT 1, -- outgoing: whether the data directory has it
     blob                 BLOB NOT NULL,
     descriptor           BLOB NOT NULL, -- sealed: everything except the preview
     preview              BLOB,          -- sealed
@@ -352,3 +354,13 @@ CREATE TABLE unknown_payload_totals (
     payloads   INTEGER NOT NULL,
     bytes      INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Restore of this node from a backup. Every backup has this row; other databases have none.
+CREATE TABLE restoration (
+    id           INTEGER PRIMARY KEY CHECK (id = 1),
+    backed_up_at INTEGER NOT NULL,
+    restored_at  INTEGER, -- NULL in the backup itself
+    first_event  INTEGER NOT NULL DEFAULT 0, -- of the event stream that begins with the restore
+    recovered_at INTEGER, -- when the sessions were replaced; nothing is sent or received before
+    connections  INTEGER NOT NULL DEFAULT 0 -- whose sessions were replaced
+) STRICT;

@@ -5,7 +5,7 @@ use crate::{
     fault::Fault,
     identity::NodeIdentity,
     recovery,
-    store::{Tx, checkpoints, node_warnings},
+    store::{Tx, checkpoints, node_warnings, restoration},
 };
 use sealpost_e2ee::{Checkpoint, CheckpointMark};
 use sealpost_node_core::{
@@ -36,6 +36,9 @@ pub fn start(
     let Some(latest) = ahead.iter().max_by_key(|found| found.generation) else {
         return write(tx, identity, Decision::Write, None);
     };
+    if was_just_restored(tx, own.last())? {
+        return write(tx, identity, Decision::Write, Some(latest));
+    }
     let connections = recovery::recover(tx, identity)?;
     tracing::warn!(
         connections,
@@ -46,6 +49,14 @@ pub fn start(
     );
     node_warnings::set(tx, NodeWarning::SetBack)?;
     write(tx, identity, Decision::Recover, Some(latest))
+}
+
+/// Whether this node was restored from a backup and has recovered since the latest checkpoint, so
+/// that the checkpoint of the original is expected.
+fn was_just_restored(tx: &Tx<'_>, latest: Option<&Checkpoint>) -> Result<bool, Fault> {
+    let recovered_at = restoration::load(tx)?.and_then(|restoration| restoration.recovered_at);
+    let written_at = latest.map(|latest| latest.written_at);
+    Ok(recovered_at.is_some_and(|at| Some(at) > written_at))
 }
 
 /// Writes the next checkpoint if anything was sent or received since the latest one.

@@ -13,10 +13,10 @@ use sealpost_service::{
     logs::LogFormat,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use std::{fmt, path::Path, str::FromStr};
+use std::{fmt, path::Path, str::FromStr, time::Duration};
 
 /// Name of the configuration file in the data directory. The file is optional.
-const CONFIG_FILE: &str = "node.toml";
+pub(crate) const CONFIG_FILE: &str = "node.toml";
 
 /// Settings from the command line and the environment.
 pub type Overrides = config::Overrides<Config>;
@@ -30,6 +30,8 @@ pub struct Config {
     pub files: Files,
     #[command(flatten)]
     pub checkpoint: Checkpoint,
+    #[command(flatten)]
+    pub backup: Backup,
     #[command(flatten)]
     pub log: Log,
 }
@@ -74,6 +76,33 @@ pub struct Checkpoint {
         default_value_t = HumanDuration::from_duration(limits::CHECKPOINT_INTERVAL)
     )]
     pub every: HumanDuration,
+}
+
+/// Scheduled backups.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// Interval of scheduled backups, for example "1 day", or off
+    #[arg(id = "backup.every", value_name = "DURATION", default_value = "off")]
+    pub every: BackupInterval,
+    /// Number of scheduled backups that remain; older ones are deleted
+    #[arg(
+        id = "backup.keep",
+        value_name = "NUMBER",
+        default_value_t = 7,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    #[serde(rename = "keep")]
+    pub copies: u32,
+    /// Directory of the scheduled backups
+    #[arg(id = "backup.directory", value_name = "DIR", default_value = "")]
+    pub directory: String,
+    /// Public key that can decrypt the scheduled backups (age1…, from age-keygen)
+    #[arg(id = "backup.recipient", value_name = "KEY", default_value = "")]
+    pub recipient: String,
+    /// File with the passphrase of the scheduled backups, instead of a recipient
+    #[arg(id = "backup.passphrase_file", value_name = "FILE", default_value = "")]
+    pub passphrase_file: String,
 }
 
 /// Log output on standard error.
@@ -158,6 +187,69 @@ impl<'de> Deserialize<'de> for AutoDownload {
     }
 }
 
+/// Setting that says how often a backup is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackupInterval {
+    Off,
+    Every(Duration),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not an interval of at least a minute; write for example \"1 day\", or off")]
+pub struct ParseBackupIntervalError {
+    text: String,
+}
+
+impl BackupInterval {
+    /// Returns the interval, unless backups are off.
+    #[must_use]
+    pub const fn interval(self) -> Option<Duration> {
+        match self {
+            Self::Off => None,
+            Self::Every(interval) => Some(interval),
+        }
+    }
+}
+
+impl FromStr for BackupInterval {
+    type Err = ParseBackupIntervalError;
+
+    fn from_str(text: &str) -> Result<Self, ParseBackupIntervalError> {
+        if text.trim() == "off" {
+            return Ok(Self::Off);
+        }
+        let interval = text.parse().map(HumanDuration::duration).ok();
+        interval
+            .filter(|interval| *interval >= limits::BACKUP_INTERVAL_MIN)
+            .map(Self::Every)
+            .ok_or_else(|| ParseBackupIntervalError {
+                text: text.to_owned(),
+            })
+    }
+}
+
+impl fmt::Display for BackupInterval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Every(interval) => HumanDuration::from_duration(*interval).fmt(f),
+        }
+    }
+}
+
+impl Serialize for BackupInterval {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for BackupInterval {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +267,18 @@ mod tests {
         }
         for bad in ["", "Always", "up_to", "up_to MB", "up_to -1", "up_to 20 XB"] {
             assert!(bad.parse::<AutoDownload>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn backup_intervals_are_parsed_and_printed() {
+        for (text, printed) in [("off", "off"), ("1d", "1 day"), ("12 h", "12 h")] {
+            let interval: BackupInterval = text.parse().unwrap();
+            assert_eq!(interval.to_string(), printed);
+            assert_eq!(printed.parse(), Ok(interval));
+        }
+        for bad in ["", "never", "59s", "0", "-1d"] {
+            assert!(bad.parse::<BackupInterval>().is_err(), "{bad}");
         }
     }
 

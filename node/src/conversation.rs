@@ -1,15 +1,52 @@
-//! User actions in chats.
+//! User actions in chats, and system messages.
 
 use crate::{
     fault::Fault,
     store::{
         Tx, chats,
         events::{self, Subject},
+        messages::{self, MessageAuthor},
         postings, receipts,
     },
 };
 use sealpost_e2ee::payload::ReceiptKind;
-use sealpost_node_core::model::{ChatId, DisplayPosition, MessageId, UserId, read_up_to};
+use sealpost_node_core::model::{
+    ChatId, ContentType, Direction, DisplayPosition, MessageId, MessageUuid, UserId, read_up_to,
+};
+
+/// Name of the author of system messages.
+const SYSTEM_NAME: &str = "Sealpost";
+
+/// Adds a message of this node itself to a chat. It is unread until a user reads it, and nobody else
+/// sees it.
+pub(crate) fn add_system_message(
+    tx: &mut Tx<'_>,
+    chat: ChatId,
+    text: &str,
+) -> Result<MessageId, Fault> {
+    let new = messages::NewMessage {
+        uuid: MessageUuid::from_bytes(tx.random_bytes()),
+        author: MessageAuthor::System,
+        author_name: SYSTEM_NAME,
+        content: text,
+        content_type: ContentType::Plain,
+        action_required: false,
+        reply_to: None,
+        deliver_by: None,
+        read_by: None,
+        sent_at: tx.now,
+    };
+    let posting = postings::NewPosting {
+        chat,
+        message: messages::insert(tx, &new)?,
+        direction: Direction::In,
+        seq: 0,
+        files: 0,
+    };
+    let id = postings::insert(tx, &posting)?;
+    events::add(tx, Subject::Message(id))?;
+    Ok(id)
+}
 
 /// Marks a message as read, together with the earlier messages of its chat ([`read_up_to`]). Queues
 /// read receipts for messages that are read for the first time. Returns the number of messages that
@@ -52,10 +89,12 @@ fn report_read(tx: &Tx<'_>, chat: ChatId, message: DisplayPosition) -> Result<()
         return Ok(());
     }
     chats::set_reported_position(tx, chat, to)?;
-    for message in postings::load_incoming_between(tx, chat, from, to)? {
-        receipts::add(tx, message.connection, &message.uuid, ReceiptKind::READ)?;
-    }
-    Ok(())
+    postings::load_incoming_between(tx, chat, from, to)?
+        .into_iter()
+        .filter(|message| !message.is_system)
+        .try_for_each(|message| {
+            receipts::add(tx, message.connection, &message.uuid, ReceiptKind::READ)
+        })
 }
 
 #[cfg(test)]

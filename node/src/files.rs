@@ -35,12 +35,17 @@ const QUEUED_PIECES_MAX: usize = 8;
 /// Name of a sealed file on disk: 16 random bytes that this node generates, so that no partner can
 /// choose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct DiskFileId([u8; 16]);
+pub struct DiskFileId([u8; 16]);
 
 impl DiskFileId {
     #[must_use]
     pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
+    }
+
+    /// Parses the name of a file on disk.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        b64::parse_array(name).ok().map(Self)
     }
 
     #[must_use]
@@ -97,7 +102,8 @@ impl Files {
         Ok(())
     }
 
-    fn path(&self, file: DiskFileId) -> PathBuf {
+    /// Returns the path of a complete file.
+    pub(crate) fn path(&self, file: DiskFileId) -> PathBuf {
         self.directory.join(file.to_string())
     }
 

@@ -28,6 +28,7 @@ pub(crate) mod preview;
 pub(crate) mod progress;
 pub mod recovery;
 pub mod store;
+mod utc;
 
 #[cfg(test)]
 mod testing;

@@ -262,11 +262,16 @@ fn is_ready(tx: &Tx<'_>, loaded: &LoadedConnection, row: &WaitingItem) -> Result
     }
 }
 
+/// A message that is sent again may have a file that this node does not have any more. The message
+/// must not wait for it.
 fn are_files_uploaded(tx: &Tx<'_>, message: MessageRowId) -> Result<bool, Fault> {
     let attachments = attachments::load_for_message(tx, message)?;
-    Ok(attachments
-        .iter()
-        .all(|attachment| attachment.file.status == FileStatus::Uploaded))
+    Ok(attachments.iter().all(|attachment| {
+        matches!(
+            attachment.file.status,
+            FileStatus::Uploaded | FileStatus::Released
+        )
+    }))
 }
 
 fn seal_row(

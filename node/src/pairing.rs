@@ -475,6 +475,23 @@ pub(crate) fn reopen_mailboxes(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Resu
     Ok(())
 }
 
+/// Replaces the prekeys of all open invites, because an earlier copy of this node may have used
+/// their secrets since.
+pub(crate) fn replace_invite_prekeys(
+    tx: &mut Tx<'_>,
+    identity: &NodeIdentity,
+) -> Result<(), Fault> {
+    for mut row in invites::find_open(tx)? {
+        if row.expires_at.is_some_and(|at| at <= tx.relay_now) {
+            continue;
+        }
+        row.issued.bundles.clear();
+        relay_jobs::remove_for_subject(tx, row.id.into())?;
+        open_invite_mailbox(tx, identity, row)?;
+    }
+    Ok(())
+}
+
 /// Queues the relay jobs that open the mailbox of an invite and publish new prekeys in it.
 fn open_invite_mailbox(
     tx: &mut Tx<'_>,
@@ -497,37 +514,15 @@ pub(crate) fn maintain_invites(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Resu
             invites::close(tx, row.id, InviteStatus::Expired)?;
             close_mailbox_after(tx, row.id.into(), &mailbox, Duration::ZERO)?;
         } else if row.issued.is_bundle_rotation_due(tx.relay_now) {
-            renew_contact_prekeys(tx, identity, &mut row)?;
+            let lifetime = limits::PREKEYS_LIFETIME;
+            let sealed = generate_invite_bundle(tx, identity, &mut row.issued, lifetime)?;
+            invites::save(tx, &row)?;
+            let now = tx.now;
+            let kind = JobKind::PublishPrekeys;
+            relay_jobs::add(tx, row.id.into(), kind, &mailbox, &sealed, now)?;
         }
     }
     Ok(())
-}
-
-/// Renews the prekeys of all contact addresses, because an earlier copy of this node may have
-/// published others since.
-pub(crate) fn renew_all_contact_prekeys(
-    tx: &mut Tx<'_>,
-    identity: &NodeIdentity,
-) -> Result<(), Fault> {
-    for mut row in invites::find_open(tx)? {
-        if row.kind == InviteKind::Contact {
-            renew_contact_prekeys(tx, identity, &mut row)?;
-        }
-    }
-    Ok(())
-}
-
-fn renew_contact_prekeys(
-    tx: &mut Tx<'_>,
-    identity: &NodeIdentity,
-    row: &mut invites::InviteRow,
-) -> Result<(), Fault> {
-    let mailbox = row.issued.invite.mailbox().id;
-    let lifetime = limits::PREKEYS_LIFETIME;
-    let sealed = generate_invite_bundle(tx, identity, &mut row.issued, lifetime)?;
-    invites::save(tx, row)?;
-    let (now, kind) = (tx.now, JobKind::PublishPrekeys);
-    relay_jobs::add(tx, row.id.into(), kind, &mailbox, &sealed, now)
 }
 
 /// Renews old prekeys of connections.

@@ -2,11 +2,16 @@
 //! backup, or set back to an earlier copy (docs/e2ee.md#healing).
 
 use crate::{
+    conversation,
     fault::Fault,
     healing,
     identity::NodeIdentity,
     pairing,
-    store::{Tx, connections, deliveries, outbox},
+    store::{
+        Tx, chats, connections, deliveries, outbox,
+        restoration::{self, Restoration},
+    },
+    utc,
 };
 use sealpost_node_core::{
     connection::Phase,
@@ -21,12 +26,45 @@ const SPREAD: Duration = Duration::from_secs(30);
 /// Replaces all sessions, prekeys and incarnations, because an earlier copy of this node may have
 /// used them since, and asks every partner for what is missing. Returns the number of connections.
 pub fn recover(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<usize, Fault> {
+    pairing::replace_invite_prekeys(tx, identity)?;
     let connections = connections::find_open(tx)?;
     for id in &connections {
         recover_connection(tx, identity, *id)?;
     }
-    pairing::renew_all_contact_prekeys(tx, identity)?;
     Ok(connections.len())
+}
+
+/// Recovers a node that was restored from a backup, once, and says so in each chat. Returns the
+/// number of connections, or `None` if there is nothing to recover.
+pub(crate) fn recover_restored(
+    tx: &mut Tx<'_>,
+    identity: &NodeIdentity,
+) -> Result<Option<usize>, Fault> {
+    let Some(restoration) = restoration::load(tx)? else {
+        return Ok(None);
+    };
+    if restoration.recovered_at.is_some() {
+        return Ok(None);
+    }
+    let count = recover(tx, identity)?;
+    let text = describe_gap(&restoration, restoration.restored_at.unwrap_or(tx.now));
+    for id in connections::find_open(tx)? {
+        if let Some(chat) = chats::find_direct(tx, id)? {
+            conversation::add_system_message(tx, chat, &text)?;
+        }
+    }
+    restoration::complete(tx, count)?;
+    Ok(Some(count))
+}
+
+fn describe_gap(restoration: &Restoration, restored_at: Timestamp) -> String {
+    format!(
+        "This node was restored on {} from a backup of {}. It requests what your partner sent in \
+         between. What this node sent in between remains with your partner and is missing here, \
+         and so are changes to this chat.",
+        utc::format_minute(restored_at),
+        utc::format_minute(restoration.backed_up_at)
+    )
 }
 
 fn recover_connection(
@@ -61,3 +99,6 @@ fn random_delay(tx: &mut Tx<'_>) -> Duration {
     let spread = u64::try_from(SPREAD.as_millis()).unwrap_or(u64::MAX);
     Duration::from_millis(tx.rng.next_u64() % spread)
 }
+
+#[cfg(test)]
+mod tests;

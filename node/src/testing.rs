@@ -155,6 +155,11 @@ impl TestNode {
         }
     }
 
+    /// Returns the latest prekeys that the node has published in a mailbox.
+    pub(crate) fn published(&self, mailbox: &MailboxId) -> Vec<u8> {
+        self.published[mailbox].clone()
+    }
+
     /// Starts the sessions that are due, with the prekeys that the peer has published. Returns
     /// their number.
     pub(crate) fn start_sessions(&mut self, peer: &mut Self) -> usize {

@@ -712,6 +712,13 @@ pub const SCRYPT_WORK_FACTOR_DEFAULT: u8 = 18;
 /// Work factor with which a file is opened. It needs 4 GiB of memory.
 pub const SCRYPT_WORK_FACTOR_MAX: u8 = 22;
 
+/// Shortest interval of scheduled backups.
+pub const BACKUP_INTERVAL_MIN: Duration = Duration::from_secs(60);
+/// Time after which a failed scheduled backup is repeated.
+pub const BACKUP_RETRY_INTERVAL: Duration = Duration::from_secs(600);
+/// List of the digests of a backup, with about 100 bytes for each file.
+pub const BACKUP_DIGESTS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;

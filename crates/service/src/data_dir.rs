@@ -168,7 +168,7 @@ impl DataDir {
     /// Returns [`SecretError::TooPermissive`] if other users can read the file, and the other
     /// variants if it cannot be read.
     pub fn read_secret(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SecretError> {
-        read_private_file(&self.join(name))
+        read_secret_file(&self.join(name))
     }
 }
 
@@ -185,7 +185,7 @@ impl Drop for DataDir {
 ///
 /// # Errors
 /// [`SecretError::Failed`]; then the old file is unchanged.
-pub fn write_private_file(path: &Path, content: &[u8]) -> Result<(), SecretError> {
+pub fn write_secret_file(path: &Path, content: &[u8]) -> Result<(), SecretError> {
     let failed = |source| SecretError::Failed {
         path: path.to_owned(),
         source,
@@ -204,7 +204,7 @@ pub fn write_private_file(path: &Path, content: &[u8]) -> Result<(), SecretError
 /// # Errors
 /// Returns [`SecretError::TooPermissive`] if other users can read the file, and the other variants
 /// if it cannot be read.
-pub fn read_private_file(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, SecretError> {
+pub fn read_secret_file(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, SecretError> {
     match File::open(path) {
         Ok(file) => read_private(path, file).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

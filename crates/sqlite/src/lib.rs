@@ -16,12 +16,14 @@ mod open;
 pub mod query;
 mod readers;
 mod rows;
+mod single_file;
 mod writer;
 
 pub use failure::Failure;
 pub use open::{Migration, OpenError, Options, Schema, open_read_only};
 pub use readers::copy;
 pub use rows::{Damaged, Parsed, RowError, RowExt, to_integer, to_millis};
+pub use single_file::{check_integrity, compact, open_from_memory};
 
 use jobs::Durability;
 use readers::Readers;

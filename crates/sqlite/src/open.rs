@@ -8,7 +8,7 @@ use sealpost_proto::limits::{
 };
 use std::{
     fs::OpenOptions,
-    io,
+    io::{self, Read},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -122,6 +122,23 @@ pub fn open_read_only(
     let schema = read_schema_version(&connection, migrations, options.application_id)
         .map_err(|error| error.with_path(path))?;
     Ok((connection, schema))
+}
+
+/// Reads a database into memory.
+pub(crate) fn open_from_memory(
+    content: impl Read,
+    bytes: usize,
+    migrations: &[Migration],
+    options: Options,
+) -> Result<(Connection, Schema), OpenError> {
+    let open = || {
+        let mut connection = Connection::open_in_memory()?;
+        connection.deserialize_read_exact("main", content, bytes, true)?;
+        configure(&connection)?;
+        read_schema_version(&connection, migrations, options.application_id)
+            .map(|schema| (connection, schema))
+    };
+    open().map_err(|error: OpenFailure| error.with_path(Path::new("the database in memory")))
 }
 
 pub(crate) fn open_reader(path: &Path) -> Result<Connection, OpenError> {

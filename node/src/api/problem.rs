@@ -47,6 +47,12 @@ string_enum! {
             "list the resources (`sealpost connections`, `sealpost inbox --all`) and use an id \
              from the list",
         ),
+        /// The position in the event stream is from before a restore of the node.
+        EventsGone = "events_gone" (
+            StatusCode::GONE,
+            "the position is from an event stream that has ended",
+            "read the resources again, then continue from the new position",
+        ),
         /// The path exists, but not with this method.
         MethodNotAllowed = "method_not_allowed" (
             StatusCode::METHOD_NOT_ALLOWED,

@@ -13,7 +13,9 @@ use crate::{
     store::{
         attachments, chats, connections, deliveries,
         files::{ListedFile, StoredFile},
-        invites, postings,
+        invites,
+        messages::MessageAuthor,
+        postings,
     },
 };
 use sealpost_node_core::{
@@ -198,6 +200,7 @@ pub(super) fn message(
         uuid: row.uuid.to_string(),
         chat: posting.id.chat.to_string(),
         direction: posting.direction,
+        is_system: row.author == MessageAuthor::System,
         sender: Sender {
             name: row.author_name.clone(),
             contact: contact.clone(),

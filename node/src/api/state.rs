@@ -1,7 +1,7 @@
 //! State of the local API: components of the node. Each handler extracts the ones it needs.
 
 use crate::{
-    daemon::{Database, HomeRelay, NodeComponents, RunInfo, transfer::EarlyUploads},
+    daemon::{BackupStatus, Database, HomeRelay, NodeComponents, RunInfo, transfer::EarlyUploads},
     files::Files,
     identity::NodeIdentity,
     progress::Progress,
@@ -48,5 +48,6 @@ extractable!(
     Arc<Progress>: progress,
     Arc<EarlyUploads>: early_uploads,
     Arc<RunInfo>: run_info,
+    Arc<BackupStatus>: backups,
     Shutdown: shutdown,
 );

@@ -77,6 +77,27 @@ fn database_that_was_set_back_recovers_once() {
 }
 
 #[test]
+fn restored_nodes_recover_once() {
+    let mut pair = connected_pair(925);
+    start_with(&mut pair.acme, &[]);
+    pair.acme.advance(limits::CHECKPOINT_INTERVAL);
+    pair.acme.sql(
+        "INSERT INTO restoration (id, backed_up_at, restored_at)
+         VALUES (1, 1700000000000, 1700000000000)",
+    );
+    pair.acme.step(recovery::recover_restored).unwrap();
+    assert_eq!(
+        start_with(&mut pair.acme, &[foreign(7)]).decision,
+        Decision::Write
+    );
+    assert!(warnings(&mut pair.acme).is_empty());
+    // The same database is put back later.
+    pair.acme.advance(limits::CHECKPOINT_INTERVAL);
+    let again = start_with(&mut pair.acme, &[foreign(90)]);
+    assert_eq!(again.decision, Decision::Recover);
+}
+
+#[test]
 fn either_place_can_show_that_the_database_is_old() {
     for (at_relay, in_file) in [(7, 1), (1, 7)] {
         let mut node = TestNode::new("Acme", 930);

@@ -1,6 +1,11 @@
 //! Command-line grammar.
 
+mod backup;
 mod parsers;
+
+pub use backup::{
+    BackupArgs, BackupCommand, BackupCreateArgs, BackupSecretArgs, BackupVerifyArgs, RestoreArgs,
+};
 
 use super::units::parse_duration;
 use crate::{api::model::Deadline, config::Overrides};
@@ -56,6 +61,10 @@ pub enum Command {
     Init(InitArgs),
     /// Run the node until Ctrl-C
     Serve(ServeArgs),
+    /// Make or verify a backup of the node, which may be running
+    Backup(BackupArgs),
+    /// Restore a node from a backup into a new data directory
+    Restore(RestoreArgs),
     /// Show the settings of the daemon
     Config {
         #[command(subcommand)]

@@ -1,6 +1,9 @@
 //! CLI errors: a message, the next step for the user, and the exit code.
 
-use crate::api::problem::{Problem, ProblemCode};
+use crate::{
+    api::problem::{Problem, ProblemCode},
+    daemon::backup::BackupError,
+};
 use sealpost_node_core::text::visible_line;
 use sealpost_service::{config::ConfigError, escape::escape_block};
 use serde::Serialize;
@@ -36,6 +39,13 @@ struct Document<'a> {
     code: &'a str,
     detail: String,
     next: &'a str,
+}
+
+impl From<BackupError> for CliError {
+    fn from(error: BackupError) -> Self {
+        let next = error.next();
+        Self::failed(error.to_string(), next)
+    }
 }
 
 impl From<ConfigError> for CliError {

@@ -1,7 +1,7 @@
 //! CLI: parses arguments, calls the daemon's local API and prints the results.
 //!
-//! The CLI never opens the database. Only `init` and `serve` use the data directory, and both run
-//! daemon code.
+//! The CLI never opens the database. Only `init`, `serve`, `backup` and `restore` use the data
+//! directory, and they run daemon code.
 //!
 //! Start reading at [`args`]; each command is a file in [`commands`]. All output goes through
 //! [`console`], so that text from a partner cannot control the terminal.
@@ -12,6 +12,7 @@ pub mod commands;
 pub mod console;
 pub mod error;
 pub mod events;
+mod passphrase_prompt;
 mod progress_bars;
 mod transfer_wait;
 pub mod units;
@@ -70,6 +71,8 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Init(args) => Box::pin(commands::init::run(args, data, &mut console)).await,
         Command::Serve(args) => commands::serve::run(&args, &data).await,
+        Command::Backup(args) => Box::pin(commands::backup::run(args, &data, &mut console)).await,
+        Command::Restore(args) => commands::restore::run(&args, &data, &mut console),
         Command::Config { command } => commands::config::run(&command, &data, &mut console),
         Command::Completions(args) => commands::completions::run(&args, &mut console),
         Command::Watch(args) => {

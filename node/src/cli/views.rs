@@ -32,6 +32,16 @@ pub(super) fn message_preview(message: &Message) -> String {
     content::to_line(&message.content, content_type, PREVIEW_LENGTH_MAX)
 }
 
+/// Returns who a received message is from: the contact, or this node itself.
+pub(super) fn sender(message: &Message) -> String {
+    let contact = &message.sender.contact;
+    if message.is_system {
+        format!("{} (about {contact})", message.sender.name)
+    } else {
+        contact.clone()
+    }
+}
+
 /// Summarises files as `2 files, 20.1 MB`; empty if there are none.
 pub(super) fn file_summary(attachments: &[Attachment]) -> String {
     if attachments.is_empty() {

@@ -2,7 +2,7 @@
 //! remains when the data directory is replaced by an older copy.
 
 use crate::{hex, identity::NodeIdentity};
-use sealpost_service::{read_private_file, write_private_file};
+use sealpost_service::{read_secret_file, write_secret_file};
 use std::{
     env,
     path::{Path, PathBuf},
@@ -38,7 +38,7 @@ impl CheckpointFile {
     /// Reads the file. A file that cannot be read is logged, and counts as absent.
     pub(super) fn read(&self) -> Option<Vec<u8>> {
         let path = self.path.as_deref()?;
-        match read_private_file(path) {
+        match read_secret_file(path) {
             Ok(content) => content.map(|content| content.to_vec()),
             Err(error) => {
                 tracing::warn!(%error, "the local checkpoint cannot be read");
@@ -52,7 +52,7 @@ impl CheckpointFile {
         let Some(path) = self.path.as_deref() else {
             return;
         };
-        if let Err(error) = write_private_file(path, sealed) {
+        if let Err(error) = write_secret_file(path, sealed) {
             tracing::warn!(
                 path = %path.display(),
                 %error,

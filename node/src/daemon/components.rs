@@ -2,6 +2,7 @@
 
 use super::{
     Database, HomeRelay,
+    backup::schedule::BackupStatus,
     ingest::Ingest,
     transfer::{EarlyUploads, TransferContext},
     worker::Worker,
@@ -21,6 +22,8 @@ pub(crate) struct NodeComponents {
     pub(crate) progress: Arc<Progress>,
     pub(crate) early_uploads: Arc<EarlyUploads>,
     pub(crate) run_info: Arc<RunInfo>,
+    /// Outcome of the scheduled backups.
+    pub(crate) backups: Arc<BackupStatus>,
     pub(crate) clock: SharedClock,
     pub(crate) shutdown: Shutdown,
 }
@@ -105,6 +108,7 @@ impl NodeComponents {
                 webhook_url: None,
                 message_files_bytes_max: MESSAGE_FILES_BYTES_MAX,
             }),
+            backups: Arc::default(),
             clock,
             shutdown: Shutdown::new(),
         }

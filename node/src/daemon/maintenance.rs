@@ -6,15 +6,11 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    files::Files,
+    files::{DiskFileId, Files},
     healing,
     identity::NodeIdentity,
     pairing,
-    store::{
-        Tx, deduplication, deliveries, events,
-        files::{self, StoredFile},
-        outbox, requests,
-    },
+    store::{Tx, deduplication, deliveries, events, files, outbox, requests},
 };
 use sealpost_proto::limits;
 use std::{sync::Arc, time::Duration};
@@ -24,7 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(600);
 const INTERVAL_WITHOUT_CONTACT: Duration = Duration::from_secs(30);
 
 /// Runs maintenance in one transaction. Returns the files to delete from the disk.
-pub fn maintain(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<Vec<StoredFile>, Fault> {
+pub fn maintain(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<Vec<DiskFileId>, Fault> {
     maintain_relay_state(tx, identity)?;
     maintain_own_state(tx)
 }
@@ -39,16 +35,17 @@ fn maintain_relay_state(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<(), 
     files::maintain_blobs(tx)
 }
 
-fn maintain_own_state(tx: &mut Tx<'_>) -> Result<Vec<StoredFile>, Fault> {
+fn maintain_own_state(tx: &mut Tx<'_>) -> Result<Vec<DiskFileId>, Fault> {
     deduplication::delete_old(tx)?;
     requests::delete_old(tx)?;
     outbox::delete_old(tx)?;
     events::delete_old(tx)?;
-    let abandoned = files::find_abandoned(tx, tx.now.minus(limits::STAGED_FILE_RETENTION))?;
-    for file in &abandoned {
+    let mut unneeded = files::forget_released(tx)?;
+    for file in files::find_abandoned(tx, tx.now.minus(limits::STAGED_FILE_RETENTION))? {
         files::delete_staged(tx, file.id)?;
+        unneeded.push(file.disk_file);
     }
-    Ok(abandoned)
+    Ok(unneeded)
 }
 
 /// Runs maintenance at start and every ten minutes until shutdown.
@@ -92,7 +89,7 @@ impl PeriodicTask for Maintenance {
         });
         let deleted = maintained.await?;
         for file in deleted {
-            self.files.remove(file.disk_file).await;
+            self.files.remove(file).await;
         }
         Ok(NextRun::Pause(if knows_relay_time {
             INTERVAL

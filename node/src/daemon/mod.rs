@@ -8,12 +8,14 @@
 //! | [`transfer`] | files | uploads and downloads parts, extends and deletes blobs |
 //! | [`checkpoints`] | the clock | writes checkpoints, and notices a second node |
 //! | [`maintenance`] | the clock | expires invites, renews prekeys, deletes old rows |
+//! | [`backup::schedule`] | the clock | backs up the node, deletes old backups |
 //!
 //! Each task reads what is due from the database after every wake-up, so a lost wake-up loses
 //! nothing. They share one loop, [`Worker::run`](worker::Worker::run).
 //!
 //! [`serve`] assembles the [`NodeComponents`]. Each task receives only the ones that it needs.
 
+pub(crate) mod backup;
 mod checkpoint_file;
 mod checkpoints;
 mod components;
@@ -25,6 +27,7 @@ pub mod maintenance;
 mod registration;
 mod relay_health;
 mod relay_jobs;
+mod restored;
 mod retry;
 #[cfg(test)]
 mod scripted_relay;
@@ -34,6 +37,7 @@ pub(crate) mod transfer;
 mod vault;
 mod worker;
 
+pub(crate) use backup::schedule::BackupStatus;
 pub(crate) use components::{NodeComponents, RunInfo};
 pub(crate) use database::Database;
 pub(crate) use home_relay::HomeRelay;

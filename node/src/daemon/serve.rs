@@ -3,20 +3,22 @@
 
 use super::{
     Database, HomeRelay, Ingest, NodeComponents, RunInfo,
+    backup::{self, schedule::BackupSchedule},
     checkpoint_file::CheckpointFile,
     checkpoints::Checkpoints,
     ingest, maintenance,
     registration::{keep_registered, keep_webhook_active},
-    relay_jobs, submission,
+    relay_jobs, restored, submission,
     transfer::{self, EarlyUploads},
     vault,
 };
 use crate::{
     config::Config,
     files::Files,
+    hex,
     identity::NodeIdentity,
     store::{
-        MIGRATIONS, OPTIONS, Store, Tx, events, files,
+        MIGRATIONS, OPTIONS, Store, Tx, events, files, restoration,
         settings::{self, Settings},
     },
 };
@@ -43,8 +45,8 @@ pub(crate) const TOKEN_FILE: &str = "api-token";
 /// Name of the Unix socket of the local API, mode 0600.
 pub(crate) const SOCKET_FILE: &str = "api.sock";
 
-const DATABASE_FILE: &str = "node.db";
-const FILES_DIR: &str = "files";
+pub(super) const DATABASE_FILE: &str = "node.db";
+pub(super) const FILES_DIR: &str = "files";
 
 /// Routers of the HTTP interfaces. They belong to a layer above the daemon, so the caller of
 /// [`serve`] passes them in.
@@ -80,7 +82,7 @@ pub(crate) async fn serve(
         );
     }
     let directory = DataDir::open(data)?;
-    let data_key = vault::open(&directory)?;
+    let data_key = vault::open(directory.path())?;
     logs::init(config.log.format, &config.log.filter)?;
     let store = open_store(&directory, data_key)?;
     if let Some(token) = registration_token {
@@ -91,6 +93,7 @@ pub(crate) async fn serve(
     let database = bound.components.database.clone();
     let known = |file| database.read(move |tx| files::has_disk_file(tx, file));
     bound.components.files.remove_leftovers(known).await?;
+    restored::record_missing_files(&database, &bound.components.files).await?;
     let NodeIdentity { name, relay, .. } = &*bound.components.identity;
     let address = bound.components.run_info.address;
     tracing::info!(name, %address, %relay, "the node is running");
@@ -113,8 +116,12 @@ pub(crate) async fn serve(
 
 /// Opens the database of a data directory, and creates it if it does not exist.
 pub(super) fn open_store(directory: &DataDir, data_key: DataKey) -> Result<Store, OpenError> {
-    let path = directory.join(DATABASE_FILE);
-    let database = sealpost_sqlite::Database::open(&path, MIGRATIONS, OPTIONS)?;
+    open_store_at(&directory.join(DATABASE_FILE), data_key)
+}
+
+/// Opens a database, and creates it if it does not exist.
+pub(super) fn open_store_at(path: &Path, data_key: DataKey) -> Result<Store, OpenError> {
+    let database = sealpost_sqlite::Database::open(path, MIGRATIONS, OPTIONS)?;
     Ok(Store::new(database, Arc::new(data_key)))
 }
 
@@ -127,6 +134,7 @@ struct BoundNode {
     api_socket: Endpoint,
     api_token: Zeroizing<String>,
     webhook_listener: Option<TcpListener>,
+    backup_schedule: Option<BackupSchedule>,
 }
 
 async fn open(
@@ -139,12 +147,16 @@ async fn open(
     let (settings, latest_event) = store
         .write(clock.now(), |tx| {
             settings::increment_start_count(tx)?;
+            restoration::begin(tx)?;
             Ok((settings::load(tx)?, events::find_latest_id(tx)?))
         })
         .await?;
     let settings =
         settings.context("the data directory holds no node; create one with `sealpost init`")?;
     let identity = NodeIdentity::from_settings(&settings, config.files.download.0)?;
+    let fingerprint = hex::encode(identity.keys.fingerprint().as_bytes());
+    let backup_schedule =
+        BackupSchedule::from_settings(&config.backup, directory.path(), &fingerprint)?;
     let api_listener = listen(settings.listen).await?;
     let address = api_listener.local_addr()?;
     let api_token = write_api_access(directory, address)?;
@@ -177,6 +189,7 @@ async fn open(
             webhook_url,
             message_files_bytes_max,
         }),
+        backups: Arc::default(),
         clock,
         shutdown,
     };
@@ -193,6 +206,7 @@ async fn open(
         api_socket,
         api_token,
         webhook_listener,
+        backup_schedule,
     })
 }
 
@@ -243,6 +257,7 @@ fn run(bound: BoundNode, routers: Routers) -> impl Future<Output = ()> {
         api_socket,
         api_token,
         webhook_listener,
+        backup_schedule,
     } = bound;
     let shutdown = components.shutdown.clone();
     let mut tasks = JoinSet::new();
@@ -253,6 +268,14 @@ fn run(bound: BoundNode, routers: Routers) -> impl Future<Output = ()> {
         Arc::clone(&components.identity),
         components.worker(),
     ));
+    if let Some(schedule) = backup_schedule {
+        tasks.spawn(backup::schedule::run(
+            schedule,
+            Arc::clone(&components.backups),
+            components.database.clone(),
+            components.worker(),
+        ));
+    }
     let webhook = webhook_listener.map(|listener| (listener, routers.webhook));
     tasks.spawn(run_relay_tasks(
         components.clone(),
@@ -294,6 +317,13 @@ async fn run_relay_tasks(
         () = components.relay.registered() => {}
         () = components.shutdown.triggered() => return,
     }
+    restored::recover_if_restored(
+        &components.database,
+        &components.relay,
+        &components.identity,
+        &components.worker(),
+    )
+    .await;
     // Nothing is sent or received with the sessions of a database that was set back.
     tokio::select! {
         () = checkpoints.check_at_start() => {}
@@ -351,5 +381,69 @@ async fn wait_for_all(mut tasks: JoinSet<()>, shutdown: Shutdown) {
             tracing::error!(%error, "a task panicked; the node shuts down");
             shutdown.trigger();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::scripted_relay::ScriptedRelay;
+    use sealpost_proto::{AccountId, WebhookSecret};
+    use std::time::Duration;
+
+    /// Waits until the relay has received so many requests for a path.
+    async fn wait_for_requests(relay: &ScriptedRelay, path: &str, count: usize) {
+        let received = async {
+            while count_requests(relay, path) < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        let received = tokio::time::timeout(Duration::from_secs(60), received);
+        received.await.expect("the relay receives the requests");
+    }
+
+    fn count_requests(relay: &ScriptedRelay, path: &str) -> usize {
+        let script = relay.script();
+        let requests = script.requests.iter();
+        requests.filter(|request| request.contains(path)).count()
+    }
+
+    fn registered_settings(relay: &ScriptedRelay) -> Settings {
+        Settings {
+            name: "Acme".to_owned(),
+            identity: Zeroizing::default(),
+            card: Vec::new(),
+            account_key: Zeroizing::default(),
+            relay: relay.node.identity.relay.clone(),
+            delivery: DeliveryMode::Pull,
+            webhook_listen: None,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            registration_token: None,
+            account: Some((
+                AccountId::from_bytes([1; 16]),
+                WebhookSecret::from_bytes([2; 32]),
+            )),
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_received_before_checkpoints_are_compared() {
+        let relay = ScriptedRelay::start().await;
+        relay.script().fails_checkpoints = true;
+        let file = CheckpointFile::locate("off", &relay.node.identity);
+        let checkpoints = Checkpoints::new(relay.node.clone(), file, limits::CHECKPOINT_INTERVAL);
+        let settings = registered_settings(&relay);
+        let node = relay.node.clone();
+        let tasks = tokio::spawn(run_relay_tasks(node, settings, checkpoints, None));
+        wait_for_requests(&relay, "/v1/account/checkpoint", 1).await;
+        let wake_ups = Arc::clone(relay.node.database.wake_ups());
+        wake_ups.submission.notify_one();
+        wait_for_requests(&relay, "/v1/account/checkpoint", 2).await;
+        assert_eq!(count_requests(&relay, "/v1/deliveries"), 0);
+        relay.script().fails_checkpoints = false;
+        wake_ups.submission.notify_one();
+        wait_for_requests(&relay, "/v1/deliveries", 1).await;
+        relay.node.shutdown.trigger();
+        tasks.await.unwrap();
     }
 }

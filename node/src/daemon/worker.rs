@@ -65,6 +65,10 @@ impl Worker {
         }
     }
 
+    pub(super) fn is_shutting_down(&self) -> bool {
+        self.shutdown.is_triggered()
+    }
+
     /// Runs a task that no change wakes.
     pub(super) async fn run_timed<T: PeriodicTask>(&self, task: T) {
         self.run(&Notify::new(), task).await;
@@ -81,7 +85,7 @@ impl Worker {
     }
 
     /// Waits for a fixed time or until shutdown.
-    async fn pause(&self, pause: Duration) {
+    pub(super) async fn pause(&self, pause: Duration) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = self.shutdown.triggered() => {}

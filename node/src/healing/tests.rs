@@ -351,6 +351,22 @@ fn reused_numbers_are_noticed_in_an_init() {
 }
 
 #[test]
+fn reused_numbers_do_not_count_as_arrived() {
+    let mut pair = connected_pair(908);
+    let lost = send_with_reused_number(&mut pair);
+    request_missing_at_acme(&mut pair);
+    carry(&mut pair.acme, &mut pair.bolt);
+    assert_eq!(pair.bolt.start_sessions(&mut pair.acme), 1);
+    let sealed = pair.bolt.seal();
+    pair.bolt.record_accepted(&sealed);
+    // The new session gets lost, so Acme still states what has arrived of the old incarnation.
+    rotate(&mut pair);
+    pair.acme.send(pair.to_bolt, "carries the INIT");
+    carry(&mut pair.acme, &mut pair.bolt);
+    check_healed(&mut pair, &lost);
+}
+
+#[test]
 fn requests_about_older_incarnations_start_no_session() {
     let mut pair = connected_pair(895);
     let lost = send_with_reused_number(&mut pair);

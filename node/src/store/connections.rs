@@ -433,7 +433,12 @@ pub(crate) fn find_open(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault> {
     tx.query_rows(sql, &[], read_id)
 }
 
-/// Counts the connections whose session is being replaced.
+/// Returns all connections.
+pub(crate) fn find_all(tx: &Tx<'_>) -> Result<Vec<ConnectionId>, Fault> {
+    tx.query_rows("SELECT id FROM connections ORDER BY id", &[], read_id)
+}
+
+/// Counts the connections that are being healed.
 pub(crate) fn count_healing(tx: &Tx<'_>) -> Result<u64, Fault> {
     let sql = "SELECT count(*) FROM connections WHERE health = 'healing'
                AND status IN ('accepted', 'suspended')";

@@ -82,6 +82,22 @@ pub(crate) fn load_page(tx: &Tx<'_>, after: i64, limit: i64) -> Result<Vec<Event
     )
 }
 
+/// Starts a new stream with an event of at least the number `number`, which must exceed that of
+/// every event before. Returns the number of the event.
+pub(crate) fn start_stream(tx: &Tx<'_>, number: i64) -> Result<i64, Fault> {
+    let first = number.max(find_latest_id(tx)?.saturating_add(1));
+    tx.execute(
+        "INSERT INTO events (id, topic, subject, at) VALUES (?1, ?2, ?3, ?4)",
+        &[
+            &first,
+            &Subject::Node.topic().as_str(),
+            &Subject::Node.id(),
+            &to_millis(tx.now),
+        ],
+    )?;
+    Ok(first)
+}
+
 /// Returns the number of the latest event; 0 if there is none.
 pub(crate) fn find_latest_id(tx: &Tx<'_>) -> Result<i64, Fault> {
     let latest: Option<Option<i64>> = tx.query_value("SELECT max(id) FROM events", &[])?;

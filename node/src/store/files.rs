@@ -32,7 +32,7 @@ const TABLE: &str = "files";
 
 /// Stored file.
 #[derive(Clone)]
-pub struct StoredFile {
+pub(crate) struct StoredFile {
     pub(crate) id: FileId,
     /// First attachment that uses the file.
     pub(crate) attachment: AttachmentId,
@@ -324,7 +324,7 @@ pub(crate) fn find_abandoned(tx: &Tx<'_>, before: Timestamp) -> Result<Vec<Store
 
 /// Returns whether a row references a file in the data directory.
 pub(crate) fn has_disk_file(tx: &Tx<'_>, file: DiskFileId) -> Result<bool, Fault> {
-    let sql = "SELECT 1 FROM files WHERE disk_file = ?1";
+    let sql = "SELECT 1 FROM files WHERE disk_file = ?1 AND on_disk";
     Ok(tx.query_value::<i64>(sql, &[file.as_bytes()])?.is_some())
 }
 

@@ -190,7 +190,16 @@ pub fn save(tx: &mut Tx<'_>, row: &InviteRow) -> Result<(), Fault> {
 
 /// Returns the open invites.
 pub fn find_open(tx: &Tx<'_>) -> Result<Vec<InviteRow>, Fault> {
-    let sql = format!("{COLUMNS} WHERE status = 'open'");
+    select(tx, "status = 'open'")
+}
+
+/// Returns all invites.
+pub(crate) fn load_all(tx: &Tx<'_>) -> Result<Vec<InviteRow>, Fault> {
+    select(tx, "TRUE")
+}
+
+fn select(tx: &Tx<'_>, condition: &str) -> Result<Vec<InviteRow>, Fault> {
+    let sql = format!("{COLUMNS} WHERE {condition}");
     tx.query_rows(&sql, &[], read)?
         .into_iter()
         .map(|row| open(tx, &row))

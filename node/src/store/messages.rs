@@ -17,6 +17,8 @@ const TABLE: &str = "messages";
 pub enum MessageAuthor {
     User(UserId),
     Connection(ConnectionId),
+    /// This node itself, which reports something in a chat.
+    System,
 }
 
 /// Message to be inserted.
@@ -60,13 +62,13 @@ impl MessageAuthor {
     const fn user(self) -> Option<i64> {
         match self {
             Self::User(user) => Some(user.as_i64()),
-            Self::Connection(_) => None,
+            Self::Connection(_) | Self::System => None,
         }
     }
 
     fn connection(self) -> Option<String> {
         match self {
-            Self::User(_) => None,
+            Self::User(_) | Self::System => None,
             Self::Connection(connection) => Some(connection.to_string()),
         }
     }
@@ -88,8 +90,8 @@ pub fn insert(tx: &mut Tx<'_>, new: &NewMessage<'_>) -> Result<MessageRowId, Fau
     let is_received = matches!(new.author, MessageAuthor::Connection(_));
     let sql = "INSERT INTO messages (uuid, author_user, author_connection, author_name, content,
                    html, content_type, action_required, reply_to, deliver_by, read_by, sent_at,
-                   received_at, updated_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                   received_at, updated_at, is_system)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
                RETURNING id";
     let id: Option<i64> = tx.query_value(
         sql,
@@ -108,6 +110,7 @@ pub fn insert(tx: &mut Tx<'_>, new: &NewMessage<'_>) -> Result<MessageRowId, Fau
             &to_millis(new.sent_at),
             &is_received.then(|| to_millis(tx.now)),
             &to_millis(tx.now),
+            &(new.author == MessageAuthor::System),
         ],
     )?;
     let id = id.ok_or_else(|| Fault::failed("the new message has no id"))?;
@@ -117,7 +120,7 @@ pub fn insert(tx: &mut Tx<'_>, new: &NewMessage<'_>) -> Result<MessageRowId, Fau
 /// Columns that [`read`] expects, from the table alias `m`.
 pub(super) const COLUMNS: &str = "m.id AS message, m.uuid, m.author_user, m.author_connection,
     m.author_name, m.content, m.content_type, m.action_required, m.reply_to, m.deliver_by,
-    m.read_by, m.sent_at, m.received_at, m.revision, m.updated_at";
+    m.read_by, m.sent_at, m.received_at, m.revision, m.updated_at, m.is_system";
 
 /// Row with sealed text.
 pub(super) struct SealedMessage {
@@ -130,9 +133,10 @@ pub(super) fn read(row: &Row<'_>) -> Result<SealedMessage, RowError> {
         (id == UserId::FIRST.as_i64()).then_some(UserId::FIRST)
     })?;
     let connection = row.optional_parse("author_connection", ConnectionId::parse)?;
-    let author = match (user, connection) {
-        (Some(user), None) => MessageAuthor::User(user),
-        (None, Some(connection)) => MessageAuthor::Connection(connection),
+    let author = match (user, connection, row.read("is_system")?) {
+        (Some(user), None, false) => MessageAuthor::User(user),
+        (None, Some(connection), false) => MessageAuthor::Connection(connection),
+        (None, None, true) => MessageAuthor::System,
         _ => return Err(row.damaged("author_connection")),
     };
     let message = Message {

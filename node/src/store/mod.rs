@@ -6,6 +6,7 @@
 //! records their results. Secret values are sealed before they are written.
 
 pub(crate) mod attachments;
+pub(crate) mod backup_copy;
 pub(crate) mod chats;
 pub(crate) mod checkpoints;
 pub(crate) mod connections;
@@ -22,6 +23,7 @@ pub mod postings;
 pub(crate) mod receipts;
 pub mod relay_jobs;
 pub(crate) mod requests;
+pub(crate) mod restoration;
 pub(crate) mod settings;
 pub(crate) mod unknown_payloads;
 pub(crate) mod unreferenced_blobs;
@@ -161,6 +163,22 @@ impl Store {
     pub async fn close(&self) {
         self.database.close().await;
     }
+}
+
+/// Runs a read-only job on a database that no store has opened, such as the one of a backup.
+pub(crate) fn inspect<T>(
+    sql: &Connection,
+    data_key: &DataKey,
+    job: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    job(&mut Tx {
+        sql,
+        data_key,
+        now: Timestamp::default(),
+        relay_now: Timestamp::default(),
+        rng: &mut sealpost_service::entropy(),
+        damage: &DamageReport::default(),
+    })
 }
 
 /// Transaction: the SQL connection, the key of the secret columns, the start time and a random

@@ -17,8 +17,9 @@
 
 use crate::{
     fault::Fault,
-    store::{Tx, deliveries::DeliveryKey},
+    store::{Tx, deliveries::DeliveryKey, files},
 };
+use rusqlite::ToSql;
 use sealpost_e2ee::{Incarnation, plaintext::Kind};
 use sealpost_node_core::{
     connection::{FirstSealing, SealedEnvelope},
@@ -391,31 +392,32 @@ pub fn requeue_unconfirmed(
     connection: ConnectionId,
     at: Timestamp,
 ) -> Result<(), Fault> {
-    tx.execute(
-        "UPDATE outbox SET state = 'waiting', envelope = NULL, envelope_id = NULL, attempt = 0,
-             next_at = ?2 WHERE connection = ?1 AND state IN ('sealed', 'accepted')",
-        &[&connection.to_string(), &to_millis(at)],
-    )?;
-    Ok(())
+    requeue_rows(
+        tx,
+        "connection = ?2 AND state IN ('sealed', 'accepted')",
+        &[&to_millis(at), &connection.to_string()],
+    )
 }
 
-/// Requeues the rows without a receipt that have numbers of an incarnation, so that they get new
-/// ones when they are sealed again at `at`.
+/// Requeues the rows without a receipt that have numbers of an incarnation for `at`, so that they
+/// get new ones when they are sealed again.
 pub fn forget_numbers(
     tx: &Tx<'_>,
     connection: ConnectionId,
     incarnation: Incarnation,
     at: Timestamp,
 ) -> Result<(), Fault> {
+    let params = (connection.to_string(), to_millis(at));
+    let condition = "connection = ?2 AND incarnation = ?3 AND seq > 0 AND state <> 'confirmed'";
+    requeue_rows(
+        tx,
+        condition,
+        &[&params.1, &params.0, incarnation.as_bytes()],
+    )?;
     tx.execute(
-        "UPDATE outbox SET state = 'waiting', envelope = NULL, envelope_id = NULL, attempt = 0,
-             next_at = ?3, incarnation = NULL, seq = NULL, sent_at = NULL
+        "UPDATE outbox SET incarnation = NULL, seq = NULL, sent_at = NULL
          WHERE connection = ?1 AND incarnation = ?2 AND seq > 0 AND state <> 'confirmed'",
-        &[
-            &connection.to_string(),
-            incarnation.as_bytes(),
-            &to_millis(at),
-        ],
+        &[&params.0, incarnation.as_bytes()],
     )?;
     Ok(())
 }
@@ -522,11 +524,31 @@ pub fn requeue(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
 
 /// Requeues a row for `at`.
 pub fn requeue_at(tx: &Tx<'_>, id: i64, at: Timestamp) -> Result<(), Fault> {
-    tx.execute(
+    requeue_rows(tx, "id = ?2", &[&to_millis(at), &id])
+}
+
+/// Requeues the rows that match a condition for the time that is the first parameter. The files of
+/// their messages are uploaded again if they were deleted at the relay.
+fn requeue_rows(tx: &Tx<'_>, condition: &str, params: &[&dyn ToSql]) -> Result<(), Fault> {
+    let sql = format!(
         "UPDATE outbox SET state = 'waiting', envelope = NULL, envelope_id = NULL, attempt = 0,
-             next_at = ?2 WHERE id = ?1",
-        &[&id, &to_millis(at)],
-    )?;
+             next_at = ?1 WHERE {condition} RETURNING message, connection"
+    );
+    let requeued = tx.query_rows(&sql, params, |row| {
+        let message: Option<i64> = row.read("message")?;
+        Ok((message, row.parse("connection", ConnectionId::parse)?))
+    })?;
+    for (message, connection) in requeued {
+        if let Some(message) = message.map(MessageRowId::from_i64) {
+            files::reclaim_for_delivery(
+                tx,
+                &DeliveryKey {
+                    message,
+                    connection,
+                },
+            )?;
+        }
+    }
     Ok(())
 }
 

@@ -247,6 +247,8 @@ pub struct IncomingPosting {
     pub id: MessageId,
     pub connection: ConnectionId,
     pub uuid: MessageUuid,
+    /// Whether this node wrote it itself, so that nobody waits for a receipt.
+    pub is_system: bool,
 }
 
 /// Returns the incoming messages of a chat with numbers greater than `from`, up to `to`.
@@ -256,7 +258,7 @@ pub fn load_incoming_between(
     from: u64,
     to: u64,
 ) -> Result<Vec<IncomingPosting>, Fault> {
-    let sql = "SELECT p.chat, p.number, c.connection, m.uuid FROM postings p
+    let sql = "SELECT p.chat, p.number, c.connection, m.uuid, m.is_system FROM postings p
                JOIN chats c ON c.id = p.chat JOIN messages m ON m.id = p.message
                WHERE p.chat = ?1 AND p.number > ?2 AND p.number <= ?3 AND p.own = 0
                ORDER BY p.number";
@@ -266,6 +268,7 @@ pub fn load_incoming_between(
             id: read_id(row)?,
             connection: row.parse("connection", ConnectionId::parse)?,
             uuid: row.id("uuid")?,
+            is_system: row.read("is_system")?,
         })
     })
 }

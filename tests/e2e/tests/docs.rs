@@ -125,7 +125,9 @@ impl Workspace {
                 }
             },
             ("text", _) => ensure_output_contains(&self.printed, &text)?,
-            ("toml" | "yaml" | "nginx" | "mermaid", file) => self.write_file(file, &text)?,
+            ("toml" | "ini" | "yaml" | "nginx" | "mermaid", file) => {
+                self.write_file(file, &text)?
+            }
             (other, _) => bail!("unknown kind of block: {other}"),
         }
         Ok(())

@@ -5,6 +5,7 @@
 //! `cargo test -p sealpost-e2e kill::` runs the tests of one module.
 
 mod architecture;
+mod backup;
 mod bad_input;
 mod commands;
 mod docs;

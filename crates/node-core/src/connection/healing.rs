@@ -143,11 +143,17 @@ impl Connection {
     /// state may have sealed with these ratchets and published these prekeys since. A new
     /// incarnation separates what is sent from now on.
     pub fn discard_sessions(&mut self, now: Timestamp, rng: &mut dyn CryptoRng) {
+        self.remove_session_secrets();
+        self.renew_incarnation(rng);
+        self.recovered_at = Some(now);
+    }
+
+    /// Removes the sessions and the secrets of the prekeys, for a backup: whoever takes it can then
+    /// open nothing that was sent.
+    pub fn remove_session_secrets(&mut self) {
         self.sessions = Sessions::new();
         self.bundles.clear();
         self.used_bundles.clear();
-        self.renew_incarnation(rng);
-        self.recovered_at = Some(now);
     }
 
     /// Whether envelopes of sessions from before a recovery may still arrive. They cannot be

@@ -11,6 +11,7 @@ string_enum! {
     /// | `staged` | `uploading` when a message uses it |
     /// | `uploading` | `uploaded`, `failed`, `cancelled` |
     /// | `uploaded` | `released`, `cancelled`; `uploading` when the relay has lost it |
+    /// | `released` | `uploading` when its message is sent again |
     ///
     /// | incoming | becomes |
     /// |---|---|
@@ -24,7 +25,7 @@ string_enum! {
         Uploading = "uploading",
         /// Complete at the relay.
         Uploaded = "uploaded",
-        /// No longer needed; deleted on this node and at the relay.
+        /// On the nodes of all recipients; deleted at the relay, and later on this node.
         Released = "released",
         /// Stopped before the message was sent.
         Cancelled = "cancelled",
@@ -56,7 +57,8 @@ impl FileStatus {
             Offered | Failed => matches!(next, Waiting),
             Waiting => matches!(next, Downloading | Offered | Failed),
             Downloading => matches!(next, Ready | Offered | Failed),
-            Released | Cancelled | Ready => false,
+            Released => matches!(next, Uploading),
+            Cancelled | Ready => false,
         }
     }
 }
@@ -79,6 +81,7 @@ mod tests {
             (Uploaded, Uploading),
             (Uploaded, Released),
             (Uploaded, Cancelled),
+            (Released, Uploading),
             (Offered, Waiting),
             (Waiting, Offered),
             (Waiting, Downloading),

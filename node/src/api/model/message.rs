@@ -13,6 +13,9 @@ pub struct Message {
     pub uuid: String,
     pub chat: String,
     pub direction: Direction,
+    /// Whether this node wrote it itself, to report something about the chat.
+    #[serde(default)]
+    pub is_system: bool,
     pub sender: Sender,
     /// The text as written. That of an incoming message is not trusted.
     pub content: String,
@@ -66,7 +69,7 @@ pub struct ReadMessage {
 pub struct Sender {
     /// Name of the author, as the author's node states it.
     pub name: String,
-    /// The contact, or this node's own name.
+    /// The contact, or this node's own name; of a system message, the contact of the chat.
     pub contact: String,
 }
 

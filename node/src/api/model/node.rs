@@ -4,7 +4,7 @@ use super::{
     ConnectionStatus, ConnectionWarning, Direction, HealthState, InviteKind, InviteStatus, Iso,
     NodeWarning, RelayState,
 };
-use sealpost_proto::wire::WebhookState;
+use sealpost_proto::{string_enum, wire::WebhookState};
 use serde::{Deserialize, Serialize};
 
 /// This node and its relay.
@@ -39,6 +39,12 @@ pub struct Node {
     /// Warnings that nobody has acknowledged yet, the most serious first.
     #[serde(default)]
     pub warnings: Vec<DatedWarning>,
+    /// The restore of this node from a backup, if it was restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restoration: Option<Restoration>,
+    /// Outcome of the scheduled backups, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<ScheduledBackups>,
     /// The last row of the database that could not be read, with its table and column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
@@ -68,6 +74,32 @@ pub struct NodeRelay {
     pub last_contact_at: Option<Iso>,
     /// How far the relay's clock is ahead of ours.
     pub clock_offset_ms: i64,
+}
+
+/// Outcome of the scheduled backups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduledBackups {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_at: Option<Iso>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_at: Option<Iso>,
+    /// Why the last attempt failed, unless one has succeeded since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// Restore of this node from a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restoration {
+    pub backed_up_at: Iso,
+    pub restored_at: Iso,
+    pub state: RestorationState,
+    /// Connections whose sessions were replaced.
+    pub connections: u64,
+    /// Those of them whose partners have not answered yet.
+    pub healing: u64,
 }
 
 /// Method by which the node receives envelopes.
@@ -163,4 +195,16 @@ pub struct Safety {
     pub qr: String,
     /// Whether it was compared.
     pub verified: bool,
+}
+
+string_enum! {
+    /// Progress after a restore.
+    pub enum RestorationState {
+        /// The node has not reached its relay yet; nothing is sent or received until then.
+        Waiting = "waiting",
+        /// New sessions have been started; some partners have not answered yet.
+        Healing = "healing",
+        /// All partners have answered.
+        Done = "done",
+    }
 }

@@ -6,6 +6,7 @@ use super::{ApiResult, Params, messages, node::NodeState};
 use crate::{
     api::{
         model::{EventTopic, EventsQuery},
+        problem::{Problem, ProblemCode},
         render,
         state::ApiState,
     },
@@ -14,9 +15,9 @@ use crate::{
     identity::NodeIdentity,
     progress::{Progress, ProgressSubscriber},
     store::{
-        connections, deliveries,
+        Tx, connections, deliveries,
         events::{self, Event, Subject},
-        files,
+        files, restoration,
     },
 };
 use axum::{
@@ -46,15 +47,17 @@ pub(super) async fn stream(
     let last = headers
         .get("last-event-id")
         .and_then(|value| value.to_str().ok()?.parse().ok());
-    let after = match query.after.or(last) {
-        Some(after) => i64::try_from(after).unwrap_or(i64::MAX),
-        None => {
-            source
-                .database
-                .read(|tx| events::find_latest_id(tx))
-                .await?
-        }
-    };
+    let position = query.after.or(last);
+    let position = position.map(|after| i64::try_from(after).unwrap_or(i64::MAX));
+    let (latest, first) = source.database.read(|tx| load_bounds(tx)).await?;
+    let after = position.unwrap_or(latest);
+    if after < first - 1 {
+        let detail = format!(
+            "this node was restored from a backup; its new event stream begins after {}",
+            first - 1
+        );
+        return Err(Problem::new(ProblemCode::EventsGone, detail).into());
+    }
     let subscriber = Subscriber {
         latest: source.database.subscribe_events(),
         transfers: progress.subscribe(),
@@ -68,6 +71,14 @@ pub(super) async fn stream(
         Some((Ok(event), subscriber))
     });
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// Returns the latest event, and the first one that exists since this node was restored; 0 if it was
+/// not.
+fn load_bounds(tx: &Tx<'_>) -> Result<(i64, i64), Fault> {
+    let restoration = restoration::load(tx)?;
+    let first = restoration.map_or(0, |restoration| restoration.first_event);
+    Ok((events::find_latest_id(tx)?, first))
 }
 
 /// Client that follows the events.

@@ -4,19 +4,22 @@ use super::ApiResult;
 use crate::{
     api::{
         iso::Iso,
-        model::{DatedWarning, DeliveryMode, Node, NodeRelay},
+        model::{
+            DatedWarning, DeliveryMode, Node, NodeRelay, Restoration, RestorationState,
+            ScheduledBackups,
+        },
         render,
         state::ApiState,
     },
-    daemon::{Database, HomeRelay, RunInfo},
+    daemon::{BackupStatus, Database, HomeRelay, RunInfo},
     fault::Fault,
     hex,
     identity::NodeIdentity,
     recovery,
     store::{
-        chats, connections, deliveries,
+        Tx, chats, connections, deliveries,
         events::{self, Subject},
-        node_warnings,
+        node_warnings, restoration,
     },
 };
 use axum::{
@@ -32,6 +35,7 @@ pub(super) struct NodeState {
     database: Database,
     relay: Arc<HomeRelay>,
     run_info: Arc<RunInfo>,
+    backups: Arc<BackupStatus>,
 }
 
 impl FromRef<ApiState> for NodeState {
@@ -41,6 +45,7 @@ impl FromRef<ApiState> for NodeState {
             database: FromRef::from_ref(state),
             relay: FromRef::from_ref(state),
             run_info: FromRef::from_ref(state),
+            backups: FromRef::from_ref(state),
         }
     }
 }
@@ -51,6 +56,7 @@ struct Counts {
     unread: u64,
     healing: u64,
     warnings: Vec<DatedWarning>,
+    restoration: Option<Restoration>,
 }
 
 impl NodeState {
@@ -66,6 +72,7 @@ impl NodeState {
                     .into_iter()
                     .map(|(code, at)| render::node_warning(code, at))
                     .collect(),
+                restoration: load_restoration(tx)?,
             })
         });
         let counts = counted.await?;
@@ -96,9 +103,41 @@ impl NodeState {
             unread_count: counts.unread,
             healing_count: counts.healing,
             warnings: counts.warnings,
+            restoration: counts.restoration,
+            backup: self.load_backup(),
             damage: self.database.damage().map(|damaged| damaged.to_string()),
         })
     }
+}
+
+impl NodeState {
+    fn load_backup(&self) -> Option<ScheduledBackups> {
+        let state = self.backups.load();
+        state.is_scheduled.then(|| ScheduledBackups {
+            last_at: state.last_at.map(Iso),
+            next_at: state.next_at.map(Iso),
+            failure: state.failure,
+        })
+    }
+}
+
+fn load_restoration(tx: &Tx<'_>) -> Result<Option<Restoration>, Fault> {
+    let Some(row) = restoration::load(tx)? else {
+        return Ok(None);
+    };
+    let healing = connections::count_healing(tx)?.min(row.connections);
+    let state = match (row.recovered_at, healing) {
+        (None, _) => RestorationState::Waiting,
+        (Some(_), 0) => RestorationState::Done,
+        (Some(_), _) => RestorationState::Healing,
+    };
+    Ok(Some(Restoration {
+        backed_up_at: Iso(row.backed_up_at),
+        restored_at: Iso(row.restored_at.unwrap_or(row.backed_up_at)),
+        state,
+        connections: row.connections,
+        healing,
+    }))
 }
 
 /// `GET /v1/node`

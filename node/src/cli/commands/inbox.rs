@@ -57,7 +57,7 @@ fn table(messages: &[Message], with_read: bool, console: &Console) -> TextTable 
         };
         let mut row = vec![
             cell(&message.id),
-            cell(&message.sender.contact),
+            cell(views::sender(message)),
             cell(console.format_relative(message.received_at.or(Some(message.sent_at)))),
             cell(format!("{marker}{}", views::message_preview(message))),
             number_cell(files),

@@ -1,5 +1,6 @@
 //! Commands, one file each.
 
+pub mod backup;
 pub mod completions;
 pub mod config;
 pub mod connect;
@@ -11,6 +12,7 @@ pub mod invite;
 pub mod invites;
 pub mod read;
 pub mod recover;
+pub mod restore;
 pub mod send;
 pub mod serve;
 pub mod show;

@@ -74,6 +74,9 @@ fn format_header(message: &Message, console: &Console) -> Vec<String> {
 }
 
 fn author(message: &Message) -> String {
+    if message.is_system {
+        return views::sender(message);
+    }
     let (name, contact) = (&message.sender.name, &message.sender.contact);
     if name.is_empty() || name == contact {
         contact.clone()
@@ -94,7 +97,12 @@ fn print_next_steps(message: &Message, console: &mut Console) -> Result<(), CliE
     }
     if !message.is_read {
         console.print_hint(format!(
-            "Mark it as read and notify the sender with: sealpost read {}",
+            "Mark it as read{} with: sealpost read {}",
+            if message.is_system {
+                ""
+            } else {
+                " and notify the sender"
+            },
             message.id
         ))?;
     }

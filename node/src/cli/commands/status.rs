@@ -3,13 +3,15 @@
 use crate::{
     api::model::{
         Delivery, DeliveryMode, Direction, Message, MessagesQuery, Node, Order, Page, RelayState,
+        Restoration, RestorationState, ScheduledBackups,
     },
     cli::{
         args::StatusArgs,
         client::Client,
         console::{Console, StatusColor, TextTable, cell, status_cell},
         error::CliError,
-        units, views,
+        units::{self, format_timestamp},
+        views,
     },
 };
 use comfy_table::Cell;
@@ -113,6 +115,19 @@ fn show_node(node: &Node, console: &mut Console) -> Result<(), CliError> {
         cell(format!("http://{}", node.address)),
     ]);
     table.add_row(vec![cell("version"), cell(&node.version)]);
+    if let Some(restoration) = &node.restoration
+        && restoration.state != RestorationState::Done
+    {
+        let text = describe_restoration(restoration);
+        table.add_row(vec![
+            cell("restored"),
+            status_cell(text, StatusColor::Yellow),
+        ]);
+    }
+    if let Some(backup) = &node.backup {
+        let (text, color) = describe_backup(backup, console);
+        table.add_row(vec![cell("backup"), status_cell(text, color)]);
+    }
     if let Some(damage) = &node.damage {
         let damage = format!("{damage}; restore the data directory from a backup");
         table.add_row(vec![cell("damage"), status_cell(damage, StatusColor::Red)]);
@@ -183,6 +198,36 @@ fn describe_relay(node: &Node, console: &Console) -> (String, StatusColor) {
             )
         }
     }
+}
+
+fn describe_backup(backup: &ScheduledBackups, console: &Console) -> (String, StatusColor) {
+    let last = console.format_relative(backup.last_at);
+    match (&backup.failure, backup.next_at) {
+        (Some(failure), _) => (format!("failed: {failure}; last: {last}"), StatusColor::Red),
+        (None, Some(next)) => {
+            let next = console.format_relative(Some(next));
+            (format!("last: {last}, next: {next}"), StatusColor::Green)
+        }
+        (None, None) => (
+            "the first one is being made".to_owned(),
+            StatusColor::Yellow,
+        ),
+    }
+}
+
+fn describe_restoration(restoration: &Restoration) -> String {
+    let progress = match restoration.state {
+        RestorationState::Waiting => {
+            "waits for the relay; then it starts new sessions with all partners".to_owned()
+        }
+        RestorationState::Healing | RestorationState::Done => format!(
+            "{} of {} partners have answered in a new session",
+            restoration.connections.saturating_sub(restoration.healing),
+            restoration.connections
+        ),
+    };
+    let at = format_timestamp(restoration.backed_up_at);
+    format!("from a backup of {at}; {progress}")
 }
 
 fn warn_about_clock(node: &Node, console: &mut Console) -> Result<(), CliError> {

@@ -139,10 +139,14 @@ impl BlobMaintenance {
                     .await
             }
             None => {
-                self.0.files.remove(file.disk_file).await;
-                database
-                    .write_without_wake_up(move |tx| files::complete_blob_request(tx, id))
-                    .await
+                let completed = database.write_without_wake_up(move |tx| {
+                    files::complete_blob_request(tx, id)?;
+                    files::forget_released(tx)
+                });
+                for disk_file in completed.await? {
+                    self.0.files.remove(disk_file).await;
+                }
+                Ok(())
             }
         }
     }

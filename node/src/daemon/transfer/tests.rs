@@ -8,15 +8,19 @@ mod testbed;
 use super::{download::mark_ready, *};
 use crate::{
     fault::Fault,
+    identity::NodeIdentity,
     outbox,
-    store::files::BlobRequest,
+    store::{files::BlobRequest, outbox as outbox_rows},
     testing::{Pair, TestNode, connect_nodes, connected_pair, settle},
 };
 use sealpost_node_core::{
     model::{ContentType, FileId, FileStatus, MessageId},
     transfer::DownloadPolicy,
 };
-use sealpost_proto::{DeliveryStatus, FailureCode, limits::BLOB_LIFETIME_AFTER_MESSAGE};
+use sealpost_proto::{
+    DeliveryStatus, FailureCode,
+    limits::{self, BLOB_LIFETIME_AFTER_MESSAGE},
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -256,6 +260,56 @@ fn blob_is_deleted_after_all_recipients_downloaded_it() {
         (status(&mut acme, file), deletes(&mut acme)),
         (FileStatus::Released, vec![file])
     );
+}
+
+#[test]
+fn repeated_message_has_its_files_again() {
+    let mut pair = connected_pair(655);
+    let (message, files) = send_uploaded(&mut pair, 1);
+    let file = files[0];
+    settle(&mut pair.acme, &mut pair.bolt);
+    complete_downloads(&mut pair.bolt);
+    settle(&mut pair.bolt, &mut pair.acme);
+    assert_eq!(status(&mut pair.acme, file), FileStatus::Released);
+    pair.acme
+        .step(|tx, _| files::complete_blob_request(tx, file));
+    let forget = |tx: &mut Tx<'_>, _: &NodeIdentity| files::forget_released(tx);
+    assert_eq!(pair.acme.step(forget), [], "the message may be sent again");
+
+    pair.acme.step(|tx, _| {
+        let id = tx.query_value("SELECT id FROM outbox WHERE message IS NOT NULL", &[])?;
+        outbox_rows::requeue(tx, id.unwrap())
+    });
+    assert_eq!(status(&mut pair.acme, file), FileStatus::Uploading);
+    assert_eq!(pair.acme.seal(), [], "the message waits for its file");
+    pair.acme.record_uploaded(file);
+    settle(&mut pair.acme, &mut pair.bolt);
+    // Bolt has the message and the file, and repeats its receipts.
+    assert_eq!(status(&mut pair.acme, file), FileStatus::Released);
+    assert_eq!(
+        pair.acme.delivery(&message).status,
+        DeliveryStatus::Delivered
+    );
+}
+
+#[test]
+fn released_files_are_deleted_with_their_outbox_rows() {
+    let mut pair = connected_pair(657);
+    let (_, files) = send_uploaded(&mut pair, 1);
+    let disk_file = pair.acme.file(files[0]).disk_file;
+    settle(&mut pair.acme, &mut pair.bolt);
+    complete_downloads(&mut pair.bolt);
+    settle(&mut pair.bolt, &mut pair.acme);
+    pair.acme
+        .step(|tx, _| files::complete_blob_request(tx, files[0]));
+    pair.acme.advance(limits::CONFIRMED_ROW_RETENTION);
+    let maintain = |tx: &mut Tx<'_>, _: &NodeIdentity| {
+        outbox_rows::delete_old(tx)?;
+        files::forget_released(tx)
+    };
+    assert_eq!(pair.acme.step(maintain), [disk_file]);
+    assert_eq!(pair.acme.step(maintain), [], "once");
+    assert!(!pair.acme.step(|tx, _| files::has_disk_file(tx, disk_file)));
 }
 
 #[test]

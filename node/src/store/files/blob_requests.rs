@@ -5,7 +5,8 @@
 use super::{COLUMNS, StoredFile, advance, read};
 use crate::{
     fault::Fault,
-    store::{Tx, attachments},
+    files::DiskFileId,
+    store::{Tx, attachments, deliveries::DeliveryKey},
 };
 use rusqlite::Row;
 use sealpost_node_core::model::{ConnectionId, FileId, FileStatus, MessageRowId};
@@ -17,7 +18,7 @@ use sealpost_sqlite::{RowError, RowExt as _, to_millis};
 pub(crate) enum BlobRequest {
     /// Extends the blob's lifetime to at least this time.
     Extend(Timestamp),
-    /// Deletes the blob. The local file is deleted afterwards.
+    /// Deletes the blob. The local file is deleted once the outbox does not need it any more.
     Delete,
 }
 
@@ -183,6 +184,44 @@ pub(crate) fn upload_again(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
     complete_blob_request(tx, id)?;
     let reason = Some("the relay has lost the file");
     advance(tx, id, FileStatus::Uploading, reason).map(|_| ())
+}
+
+/// Uploads the released files of a message again, because the message is sent again to one
+/// recipient, who may have lost them.
+pub(crate) fn reclaim_for_delivery(tx: &Tx<'_>, key: &DeliveryKey) -> Result<(), Fault> {
+    let sql = "SELECT f.id FROM attachments a JOIN files f ON f.id = a.file
+               WHERE a.message = ?1 AND f.status = 'released' AND f.on_disk";
+    let released = tx.query_rows(sql, &[&key.message.as_i64()], |row| {
+        row.parse("id", FileId::parse)
+    })?;
+    for id in released {
+        tx.execute(
+            "DELETE FROM delivery_files WHERE message = ?1 AND connection = ?2 AND file = ?3",
+            &[
+                &key.message.as_i64(),
+                &key.connection.to_string(),
+                &id.to_string(),
+            ],
+        )?;
+        complete_blob_request(tx, id)?;
+        let reason = Some("its message is sent again");
+        advance(tx, id, FileStatus::Uploading, reason)?;
+    }
+    Ok(())
+}
+
+/// Returns the outgoing files on the disk that are deleted at the relay and that no message in the
+/// outbox needs, and records that they are no longer on the disk. The caller deletes them.
+pub(crate) fn forget_released(tx: &Tx<'_>) -> Result<Vec<DiskFileId>, Fault> {
+    let sql = "UPDATE files SET on_disk = 0
+               WHERE direction = 'out' AND on_disk AND blob_request IS NULL
+                   AND status IN ('released', 'cancelled', 'failed')
+                   AND NOT EXISTS (SELECT 1 FROM attachments a JOIN outbox o ON o.message = a.message
+                       WHERE a.file = files.id)
+               RETURNING disk_file";
+    tx.query_rows(sql, &[], |row| {
+        Ok(DiskFileId::from_bytes(row.read("disk_file")?))
+    })
 }
 
 /// Due blob request.

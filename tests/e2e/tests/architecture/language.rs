@@ -77,8 +77,12 @@ const NAMES: &[&str] = &[
     "whole",
 ];
 
-/// Names that stay because they are part of a published protocol (`docs/protocol.md`).
-const WIRE_NAMES: &[(&str, &str)] = &[("proto/src/wire/deliveries.rs", "later")];
+/// Names that stay because they are part of a published protocol (`docs/protocol.md`) or the name of
+/// a setting.
+const WIRE_NAMES: &[(&str, &str)] = &[
+    ("proto/src/wire/deliveries.rs", "later"),
+    ("node/src/config.rs", "keep"),
+];
 
 /// Words that no name may contain.
 const WORDS: &[&str] = &[
