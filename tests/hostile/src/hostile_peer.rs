@@ -102,8 +102,7 @@ impl HostilePeer {
         let outgoing = Outgoing {
             kind,
             message_id: MessageId::from_bytes(random_array()),
-            seq: None,
-            sent_at: None,
+            first_sealing: None,
             body,
         };
         let sealed = self.connection.seal(&outgoing, now, &mut rng)?;
