@@ -476,7 +476,7 @@ pub(crate) fn find_waiting(tx: &Tx<'_>, invite: InviteId) -> Result<Vec<Connecti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::TestNode;
+    use crate::testing::{Pair, TestNode, connected_pair, settle};
 
     #[test]
     fn names_match_without_case_or_composition() {
@@ -509,5 +509,46 @@ mod tests {
             assert_eq!(row.contact, visible);
             assert_eq!(acme.step(|tx, _| resolve(tx, visible)), id);
         }
+    }
+
+    #[test]
+    fn warnings_remain_until_a_person_acts() {
+        let mut pair = connected_pair(910);
+        let to_bolt = pair.to_bolt;
+        pair.acme.step(|tx, _| set_verified(tx, to_bolt));
+        pair.acme
+            .step(|tx, _| set_warning(tx, to_bolt, ConnectionWarning::Reset));
+        pair.bolt.send(pair.to_acme, "hello");
+        settle(&mut pair.bolt, &mut pair.acme);
+        let row = pair.acme.connection(to_bolt);
+        assert_eq!(row.warning, Some(ConnectionWarning::Reset));
+        assert_eq!((row.health, row.verified), (HealthState::Ok, false));
+        pair.acme
+            .step(|tx, _| set_warning(tx, to_bolt, ConnectionWarning::ManyRepairs));
+        let row = pair.acme.connection(to_bolt);
+        assert_eq!(row.warning, Some(ConnectionWarning::Reset), "more serious");
+        pair.acme.step(|tx, _| set_verified(tx, to_bolt));
+        let row = pair.acme.connection(to_bolt);
+        assert_eq!((row.warning, row.verified), (None, true));
+    }
+
+    #[test]
+    fn suspended_connections_send_nothing() {
+        let mut pair = connected_pair(912);
+        let to_bolt = pair.to_bolt;
+        pair.acme.send(to_bolt, "hello");
+        pair.acme
+            .step(|tx, _| set_warning(tx, to_bolt, ConnectionWarning::OtherIdentity));
+        let status = |pair: &mut Pair| pair.acme.connection(to_bolt).status;
+        assert_eq!(status(&mut pair), ConnectionStatus::Suspended);
+        assert!(pair.acme.seal().is_empty());
+        pair.bolt.send(pair.to_acme, "still arrives");
+        settle(&mut pair.bolt, &mut pair.acme);
+        assert_eq!(pair.acme.received_texts(), ["still arrives"]);
+        assert_eq!(status(&mut pair), ConnectionStatus::Suspended);
+        pair.acme.step(|tx, _| acknowledge(tx, to_bolt));
+        assert_eq!(status(&mut pair), ConnectionStatus::Accepted);
+        settle(&mut pair.acme, &mut pair.bolt);
+        assert_eq!(pair.bolt.received_texts(), ["hello"]);
     }
 }
