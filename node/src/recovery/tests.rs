@@ -44,6 +44,8 @@ fn restored_node_reports_the_gap_once() {
 #[test]
 fn restored_node_continues_with_its_partner() {
     let mut pair = connected_pair(310);
+    let sealed = pair.bolt.send(pair.to_acme, "sealed before the backup");
+    assert_eq!(pair.bolt.seal().len(), 1);
     let waiting = pair.bolt.send(pair.to_acme, "not sealed before the backup");
     restore_bolt(&mut pair);
     assert_eq!(pair.bolt.seal(), [], "nothing is sealed without a session");
@@ -52,7 +54,12 @@ fn restored_node_continues_with_its_partner() {
     pair.acme.send(pair.to_bolt, "after the backup");
     settle(&mut pair.acme, &mut pair.bolt);
     settle(&mut pair.bolt, &mut pair.acme);
-    assert_eq!(pair.acme.received_texts(), ["not sealed before the backup"]);
+    let texts = pair.acme.received_texts();
+    assert_eq!(
+        texts,
+        ["sealed before the backup", "not sealed before the backup"]
+    );
+    assert_eq!(pair.bolt.delivery(&sealed).reason, None);
     assert!(
         pair.bolt
             .received_texts()

@@ -249,6 +249,15 @@ async fn every_truncated_backup_is_refused() {
         let outcome = opened.and_then(|backup| backup.restore(&restored, None));
         assert!(outcome.is_err() && !restored.exists(), "{length}");
     }
+    fs::write(fixture.path("cut"), [bytes.as_slice(), b"x"].concat()).unwrap();
+    let error = fixture
+        .open("cut")
+        .and_then(OpenBackup::verify)
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("data follows its end"),
+        "{error}"
+    );
     assert_eq!(fixture.leftovers(&["data", "backup", "cut"]), [""; 0]);
 }
 

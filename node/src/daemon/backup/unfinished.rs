@@ -118,3 +118,20 @@ fn rename_new(from: &Path, to: &Path) -> Result<(), BackupError> {
         Err(error) => Err(file_error(to)(error.into())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_created_meanwhile_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let destination = directory.path().join("backup");
+        let unfinished = UnfinishedFile::create(&destination).unwrap();
+        fs::write(&destination, "mine").unwrap();
+        let error = unfinished.finish().unwrap_err();
+        assert!(matches!(error, BackupError::Exists { .. }), "{error}");
+        assert_eq!(fs::read(&destination).unwrap(), b"mine");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}
