@@ -181,7 +181,7 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_open ON deliveries (connection, status)
     WHERE status IN ('pending', 'sent', 'retrying');
 CREATE INDEX deliveries_unread ON deliveries (connection, message)
-    WHERE status IN ('sent', 'retrying', 'delivered');
+    WHERE status IN ('sent', 'retrying', 'delivered', 'failed');
 CREATE INDEX deliveries_failed ON deliveries (connection) WHERE status = 'failed';
 
 -- Sealed files of both directions, each stored once.

@@ -267,11 +267,14 @@ pub fn count_open(tx: &Tx<'_>) -> Result<u64, Fault> {
     Ok(tx.query_value(sql, &[])?.unwrap_or(0))
 }
 
-/// Fails the deliveries whose envelopes expired before `before` without a receipt. A late receipt
-/// still makes them `delivered`.
+/// Fails the deliveries whose envelopes expired before `before` without a receipt, unless they wait
+/// to be sent again. A late receipt still makes them `delivered`.
 pub fn fail_unconfirmed(tx: &Tx<'_>, before: Timestamp) -> Result<(), Fault> {
     let sql = "SELECT message, connection FROM deliveries
-               WHERE status IN ('sent', 'retrying') AND expires_at < ?1";
+               WHERE status IN ('sent', 'retrying') AND expires_at < ?1
+                   AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.message = deliveries.message
+                       AND o.connection = deliveries.connection
+                       AND o.state IN ('waiting', 'sealed'))";
     let change = StatusChange {
         code: Some(FailureCode::Unconfirmed),
         ..StatusChange::default()
@@ -285,7 +288,7 @@ pub fn fail_unconfirmed(tx: &Tx<'_>, before: Timestamp) -> Result<(), Fault> {
 
 /// Returns up to `limit` messages to a connection, latest first, whose further receipts are
 /// expected: the recipient has not read them, or has not downloaded their files, as far as this
-/// node knows. Excludes messages from before `since`, and those that are still to be sent.
+/// node knows. A message that failed may have arrived nevertheless. Excludes messages from before `since`, and those that are still to be sent.
 pub(crate) fn find_unread(
     tx: &Tx<'_>,
     connection: ConnectionId,
@@ -295,7 +298,7 @@ pub(crate) fn find_unread(
     let sql = format!(
         "SELECT m.id, m.uuid FROM deliveries d JOIN messages m ON m.id = d.message
          WHERE d.connection = ?1 AND d.pending_at >= ?2
-             AND d.status IN ('sent', 'retrying', 'delivered')
+             AND d.status IN ('sent', 'retrying', 'delivered', 'failed')
              AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.message = d.message
                  AND o.connection = d.connection AND o.state IN ('waiting', 'sealed'))
          UNION
@@ -415,6 +418,21 @@ mod tests {
             (delivery.delivered_at, delivery.read_at),
             (Some(earlier), Some(now))
         );
+    }
+
+    #[test]
+    fn deliveries_that_wait_to_be_sent_again_do_not_fail() {
+        let mut pair = connected_pair(50);
+        let message = pair.acme.send(pair.to_bolt, "hello");
+        let sealed = pair.acme.seal();
+        pair.acme.record_accepted(&sealed);
+        pair.acme.sql("UPDATE outbox SET state = 'waiting'");
+        let long_after = pair
+            .acme
+            .now
+            .plus(sealpost_proto::limits::ENVELOPE_LIFETIME_MAX);
+        pair.acme.step(|tx, _| fail_unconfirmed(tx, long_after));
+        assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Sent);
     }
 
     #[test]
