@@ -89,24 +89,24 @@ fn queue_session_start(
     )
 }
 
-/// Starts a new session with the peer's prekeys, unless the job is obsolete. Keeps the current
-/// session if the prekeys are unusable.
+/// Starts a new session with the peer's prekeys, unless the job is obsolete. If the prekeys are
+/// unusable, keeps the current session, or tries again later if there is none. Returns whether a session was started.
 pub fn start_session(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
     connection: ConnectionId,
     start: SessionStart,
     sealed_bundle: &[u8],
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
     let mut loaded = connections::load_secrets(tx, connection)?;
     let sessions = &loaded.secrets.sessions;
     if start.is_obsolete(sessions) {
         // The peer has started a session in the meantime, or has confirmed the one that it did not
         // know.
-        return match start.reason {
-            InitReason::Restore => request_missing(tx, &loaded, Timestamp::default()),
-            _ => Ok(()),
-        };
+        if start.reason == InitReason::Restore {
+            request_missing(tx, &loaded, Timestamp::default())?;
+        }
+        return Ok(false);
     }
     let started = loaded.secrets.start_session(
         &identity.keys,
@@ -121,7 +121,11 @@ pub fn start_session(
             %error,
             "the session was not replaced; the current one remains in use"
         );
-        return Ok(());
+        if loaded.secrets.sessions.current_id().is_none() {
+            let at = tx.now.plus(limits::SESSION_RETRY_INTERVAL);
+            queue_restore(tx, &loaded, at)?;
+        }
+        return Ok(false);
     }
     tracing::info!(%connection, reason = ?start.reason, "started a new session");
     // A node that was set back without noticing it has no secrets of the bundle at the relay.
@@ -139,9 +143,11 @@ pub fn start_session(
     send_again(tx, connection, None, now)?;
     if start.reason == InitReason::Rotate {
         // The next message or receipt carries the INIT.
-        return carry_init(tx, connection);
+        carry_init(tx, connection)?;
+    } else {
+        request_missing(tx, &loaded, Timestamp::default())?;
     }
-    request_missing(tx, &loaded, Timestamp::default())
+    Ok(true)
 }
 
 /// Queues an empty request to the peer if nothing else waits to be sent, so that the new session

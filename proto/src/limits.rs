@@ -501,6 +501,9 @@ pub const READ_RECEIPT_QUERY_INTERVAL: Duration = DAY.saturating_mul(7);
 pub const RECEIPT_QUERY_AGE_MAX: Duration = DAY.saturating_mul(90);
 /// Messages for whose receipts a node asks a peer at once.
 pub const RECEIPTS_QUERIED_MAX: usize = 1_024;
+/// Time after which a node without a session tries again to start one, when the peer's prekeys are
+/// unusable.
+pub const SESSION_RETRY_INTERVAL: Duration = HOUR;
 /// First interval between two repairs of the same kind on one connection: new sessions after an
 /// envelope that cannot be opened, or requests to send again. Each further one doubles it.
 pub const REPAIR_INTERVAL_FIRST: Duration = Duration::from_secs(60);

@@ -20,7 +20,7 @@ use sealpost_proto::{
 };
 use sealpost_relay_core::{Quotas, classify::Class};
 use sealpost_signatures::AccountKey;
-use sealpost_sqlite::OpenError;
+use sealpost_sqlite::{Contents, OpenError};
 use std::{sync::Arc, time::Duration};
 
 /// Duration of every call.
@@ -304,6 +304,17 @@ impl SimulatedRelay {
     /// Releases the leases of calls that were in progress when the process exited.
     pub async fn recover_leases(&self, now: Timestamp) -> Result<(), StoreError> {
         self.store.recover_leases(now).await
+    }
+
+    /// Copies the database, as a backup does.
+    pub async fn back_up(&self) -> Result<Contents, StoreError> {
+        self.store.read_contents().await
+    }
+
+    /// Sets the database back to an earlier state. The process must not run meanwhile.
+    pub async fn restore(&self, now: Timestamp, backup: Contents) -> Result<(), StoreError> {
+        self.store.write_contents(backup).await?;
+        self.recover_leases(now).await
     }
 
     /// Sweeps until there is nothing left to sweep.

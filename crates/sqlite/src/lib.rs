@@ -10,6 +10,7 @@
 
 #![warn(missing_docs)]
 
+mod contents;
 mod failure;
 mod jobs;
 mod open;
@@ -19,6 +20,7 @@ mod rows;
 mod single_file;
 mod writer;
 
+pub use contents::Contents;
 pub use failure::Failure;
 pub use open::{Migration, OpenError, Options, Schema, open_read_only};
 pub use readers::copy;

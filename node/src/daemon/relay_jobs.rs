@@ -182,6 +182,7 @@ impl RelayJobs {
         let started = self.database.write(move |tx| {
             healing::start_session(tx, &identity, connection, start, prekeys.sealed.as_slice())
         });
-        Ok(started.await?)
+        started.await?;
+        Ok(())
     }
 }

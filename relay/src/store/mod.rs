@@ -46,7 +46,8 @@ pub(crate) use sweep::SweepOutcome;
 use crate::{health::Health, notifier::Notifier, storage::Storage};
 use rusqlite::Connection;
 use sealpost_sqlite::{
-    Damaged, Database, Failure, Migration, OpenError, Options, ReadError, RowError, WriteError,
+    Contents, Damaged, Database, Failure, Migration, OpenError, Options, ReadError, RowError,
+    WriteError,
 };
 use std::{path::Path, sync::Arc};
 use submissions::PendingSubmissions;
@@ -134,6 +135,16 @@ impl Store {
     #[must_use]
     pub(crate) fn with_notifier(self, notifier: Arc<Notifier>) -> Self {
         Self { notifier, ..self }
+    }
+
+    /// Copies all rows, for a simulation that puts them back later.
+    pub(crate) async fn read_contents(&self) -> Result<Contents, StoreError> {
+        self.read(|sql| Ok(Contents::read(sql)?)).await
+    }
+
+    /// Replaces all rows by those of an earlier state.
+    pub(crate) async fn write_contents(&self, contents: Contents) -> Result<(), StoreError> {
+        self.write(move |sql| Ok(contents.write(sql)?)).await
     }
 
     /// Finishes the queued jobs and closes the database.

@@ -2,7 +2,7 @@
 //! seconds while messages go both ways and every process is killed once. No message and no receipt
 //! may be lost, whatever expires or is renewed in that time.
 //!
-//! `SEALPOST_DAYS=120 cargo test -p sealpost-e2e time::` lets more time pass.
+//! `SIMULATED_DAYS=120 cargo test -p sealpost-e2e time::` lets more time pass.
 //!
 //! The processes run under libfaketime, which reads the time from a file. Their monotonic clocks
 //! are real, so timeouts and periodic tasks keep their pace.
@@ -25,7 +25,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-/// Days that pass, unless `SEALPOST_DAYS` says otherwise.
+/// Days that pass, unless `SIMULATED_DAYS` says otherwise.
 const DAYS: u32 = 30;
 /// Real time that a day takes.
 const DAY_DURATION: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ const READ_INTERVAL: Duration = Duration::from_secs(5);
 const DAYS_PER_ROTATION_MAX: u32 = 8;
 
 fn days_from_env() -> anyhow::Result<u32> {
-    match std::env::var("SEALPOST_DAYS") {
+    match std::env::var("SIMULATED_DAYS") {
         Ok(text) => Ok(text.parse()?),
         Err(_) => Ok(DAYS),
     }

@@ -1,5 +1,7 @@
 //! Injected faults, which the system must tolerate, and mutants, which the model must detect.
 
+use crate::{pace::Span, random::Random};
+
 /// Probability of each fault, in a thousand.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct FaultRates {
@@ -19,6 +21,35 @@ pub(crate) struct FaultRates {
     pub(crate) lost_wakes: u64,
     /// A node stores a part of a batch and defers the rest.
     pub(crate) deferred: u64,
+}
+
+impl FaultRates {
+    /// Generates the rates of a run.
+    pub(crate) fn generate(span: Span, random: &mut Random) -> Self {
+        match span {
+            Span::Hour => Self {
+                lost: random.below(120),
+                duplicated: random.below(80),
+                delayed: random.below(60),
+                crashed: random.below(40),
+                webhook_errors: random.below(400).saturating_sub(200),
+                poisoned: random.below(300).saturating_sub(50),
+                lost_wakes: random.below(200),
+                deferred: random.below(600),
+            },
+            // A poisoned envelope would stay so for the year.
+            Span::Year => Self {
+                lost: random.below(60),
+                duplicated: random.below(40),
+                delayed: random.below(30),
+                crashed: random.below(15),
+                webhook_errors: random.below(200).saturating_sub(100),
+                poisoned: 0,
+                lost_wakes: random.below(100),
+                deferred: random.below(300),
+            },
+        }
+    }
 }
 
 /// Deliberate defect that must make a run fail, so that the simulation is known to detect it.

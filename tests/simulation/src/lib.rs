@@ -13,8 +13,10 @@ mod model;
 mod mutation;
 mod network;
 mod node;
+mod pace;
 mod random;
 mod relay;
+mod restore;
 mod schedule;
 mod simulation;
 mod tasks;
@@ -22,6 +24,7 @@ mod users;
 mod wire;
 
 pub use fault::Mutant;
+pub use pace::Span;
 
 use std::collections::BTreeMap;
 
@@ -49,7 +52,12 @@ pub struct Outcome {
 }
 
 /// Runs one seed to its end, with or without a mutant.
-pub fn run(seed: u64, mutant: Option<Mutant>) -> anyhow::Result<Outcome> {
+pub fn run(seed: u64, span: Span, mutant: Option<Mutant>) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(async { simulation::Simulation::new(seed, mutant).await?.run().await })
+    runtime.block_on(async {
+        simulation::Simulation::new(seed, span, mutant)
+            .await?
+            .run()
+            .await
+    })
 }

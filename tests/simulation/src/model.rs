@@ -2,9 +2,12 @@
 //! without any knowledge of the transport. It checks a snapshot after every commit.
 
 mod final_state;
+mod restore;
 
 use crate::node::{ConnectionSnapshot, InviteSnapshot, MessageSnapshot, Snapshot};
 pub(crate) use final_state::PlannedConnection;
+pub(crate) use restore::ModelBackup;
+use sealpost_e2ee::sessions::InitReason;
 use sealpost_node_core::model::{ConnectionId, ConnectionStatus, HealthState, MessageId};
 use sealpost_proto::{DeliveryStatus, FailureCode, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,7 +66,21 @@ pub(crate) struct Model {
     intended: BTreeMap<String, (usize, BTreeSet<ConnectionId>)>,
     sent: BTreeMap<Route, Vec<String>>,
     received: BTreeMap<Route, Vec<String>>,
+    /// The messages that are read at their recipients.
     read: BTreeSet<(Route, String)>,
+    /// The messages that were stored and read at any time, even if a database was set back since.
+    ever_received: BTreeSet<(Route, String)>,
+    ever_read: BTreeSet<(Route, String)>,
+    /// The messages that their sender forgot when its database was set back.
+    forgotten: BTreeSet<(Route, String)>,
+    /// The messages that failed at their sender.
+    failed: BTreeSet<(Route, String)>,
+    /// Nodes that were down for so long that messages may have expired.
+    long_outages: BTreeSet<usize>,
+    /// Connections on which a disturbance occurred.
+    disturbed: BTreeSet<Link>,
+    /// How many sessions the disturbances of a connection explain.
+    expected_inits: BTreeMap<Link, u32>,
     /// The route and text of each message of each node.
     messages: BTreeMap<(usize, MessageId), (Route, String)>,
     statuses: BTreeMap<(usize, MessageId), DeliveryStatus>,
@@ -107,10 +124,38 @@ impl Model {
             .sides
             .values()
             .any(|side| side.link == link && side.status == ConnectionStatus::Blocked);
-        self.has_large_jumps
-            || is_blocked
+        is_blocked
             || self.deleted.contains(&link.invitee)
             || inviter.is_some_and(|inviter| self.deleted.contains(&inviter))
+    }
+
+    /// Returns whether a message may expire although nobody ended the connection.
+    fn may_expire(&self, route: Route) -> bool {
+        let is_absent = |node| self.long_outages.contains(&node);
+        self.has_large_jumps
+            || is_absent(route.from)
+            || self.recipient(route).is_some_and(is_absent)
+    }
+
+    /// Records that a node has started a session to heal a connection.
+    pub(crate) fn observe_init(
+        &mut self,
+        node: usize,
+        connection: ConnectionId,
+        reason: InitReason,
+    ) -> Result<(), Violation> {
+        let Some(side) = self.sides.get(&(node, connection)) else {
+            return Ok(());
+        };
+        if reason == InitReason::Rotate || self.is_disrupted(side.link) {
+            return Ok(());
+        }
+        let expected = self.expected_inits.entry(side.link).or_default();
+        ensure(*expected > 0, || {
+            format!("node-{node} starts a session ({reason:?}) that nothing explains")
+        })?;
+        *expected -= 1;
+        Ok(())
     }
 
     /// Returns whether anything in this run may leave a message without a receipt.
@@ -185,6 +230,7 @@ impl Model {
         })?;
         for id in snapshot.read {
             let entry = self.messages.get(&(node, id)).cloned();
+            self.ever_read.extend(entry.clone());
             self.read.extend(entry);
         }
         for (message, status, code) in snapshot.statuses {
@@ -254,6 +300,13 @@ impl Model {
         };
         let may_break =
             !side.is_inviter && side.status == ConnectionStatus::Pending || self.is_disrupted(link);
+        let warning = seen.warning;
+        ensure(warning.is_none() || self.disturbed.contains(&link), || {
+            format!(
+                "{} of node-{node} has a false warning: {warning:?}",
+                seen.id
+            )
+        })?;
         ensure(side.health != HealthState::Broken || may_break, || {
             format!("{} of node-{node} is {}", seen.id, side.health)
         })?;
@@ -326,8 +379,8 @@ impl Model {
     fn observe_incoming(&mut self, node: usize, route: Route, text: &str) -> Result<(), Violation> {
         let sent = self.sent.get(&route).map_or(&[][..], Vec::as_slice);
         let position = |text: &str| sent.iter().position(|sent| sent == text);
-        let received = self.received.entry(route).or_default();
         let index = position(text);
+        let received = self.received.get(&route).map_or(&[][..], Vec::as_slice);
         ensure(index.is_some(), || {
             format!("node-{node} shows {text:?}, which was not sent to it")
         })?;
@@ -335,10 +388,16 @@ impl Model {
             format!("node-{node} shows {text:?} twice")
         })?;
         let overtaken = received.iter().find(|earlier| position(earlier) > index);
-        ensure(overtaken.is_none(), || {
+        // A message that is sent again after a disturbance arrives late.
+        let may_be_late = self.disturbed.contains(&route.link) || self.may_expire(route);
+        ensure(may_be_late || overtaken.is_none(), || {
             format!("node-{node} shows {text:?} after {overtaken:?}")
         })?;
-        received.push(text.to_owned());
+        self.received
+            .entry(route)
+            .or_default()
+            .push(text.to_owned());
+        self.ever_received.insert((route, text.to_owned()));
         Ok(())
     }
 
@@ -362,11 +421,14 @@ impl Model {
                 "node-{node} has a delivery without a message"
             )));
         };
-        let is_received = self
-            .received
-            .get(route)
-            .is_some_and(|received| received.contains(text));
-        let is_read = self.read.contains(&(*route, text.clone()));
+        let message = (*route, text.clone());
+        let is_received = self.ever_received.contains(&message);
+        let is_read = self.ever_read.contains(&message);
+        if status == DeliveryStatus::Failed {
+            self.failed.insert(message);
+        } else {
+            self.failed.remove(&message);
+        }
         match status {
             DeliveryStatus::Delivered => ensure(is_received, || {
                 format!("{text:?} is reported as delivered but was not stored")
@@ -375,12 +437,12 @@ impl Model {
                 format!("{text:?} is reported as read but was not")
             }),
             DeliveryStatus::Failed => {
-                ensure(self.is_disrupted(route.link), || {
+                let has_expired =
+                    matches!(code, Some(FailureCode::Expired | FailureCode::Unconfirmed));
+                let is_explained =
+                    self.is_disrupted(route.link) || has_expired && self.may_expire(*route);
+                ensure(is_explained, || {
                     format!("{text:?} failed ({code:?}) without a cause")
-                })?;
-                let has_expired = code == Some(FailureCode::Expired);
-                ensure(!has_expired || self.has_large_jumps, || {
-                    format!("{text:?} expired too early")
                 })
             }
             DeliveryStatus::Pending | DeliveryStatus::Sent | DeliveryStatus::Retrying => Ok(()),

@@ -167,7 +167,7 @@ impl Simulation {
             };
             self.start_call(now, call, batch)?;
         }
-        let next = next_at.map_or(MINUTE, |at| millis_until(now, at));
+        let next = next_at.map_or(self.pace.webhook_check_interval, |at| millis_until(now, at));
         self.schedule_webhooks(next.max(1));
         Ok(())
     }

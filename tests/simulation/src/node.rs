@@ -1,19 +1,19 @@
 //! One node: its database, its memory while it runs, and snapshots of its database.
 
-use crate::random::Random;
+use crate::{random::Random, restore::NodeBackup};
 use anyhow::Context as _;
 use sealpost_e2ee::{Identity, invite::Invite, vault::DataKey};
 use sealpost_node::{
     fault::Fault,
     identity::NodeIdentity,
-    store::{self, Store, Tx, deliveries, postings, relay_jobs::SessionStart},
+    store::{self, Store, Tx, postings, relay_jobs::SessionStart},
 };
 use sealpost_node_core::model::{
-    ChatId, ConnectionId, ConnectionStatus, Direction, HealthState, InviteKind, InviteStatus,
-    MessageId,
+    ChatId, ConnectionId, ConnectionStatus, ConnectionWarning, Direction, HealthState, InviteKind,
+    InviteStatus, MessageId,
 };
 use sealpost_proto::{AccountId, DeliveryStatus, FailureCode, Origin, Timestamp};
-use sealpost_sqlite::{Database, RowExt as _};
+use sealpost_sqlite::{Database, RowError, RowExt as _};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Task of a node, as in the daemon.
@@ -102,6 +102,8 @@ pub(crate) struct Node {
     pub(crate) is_deleted: bool,
     pub(crate) memory: Memory,
     pub(crate) last_seen: Option<postings::Cursor>,
+    /// Backups of its database, oldest first.
+    pub(crate) backups: Vec<NodeBackup>,
     /// Rows that still have to be sent.
     pub(crate) pending_rows: u64,
     /// Messages that the relay accepted and no receipt has confirmed.
@@ -139,6 +141,7 @@ impl Node {
             is_deleted: false,
             memory: Memory::default(),
             last_seen: None,
+            backups: Vec::new(),
             pending_rows: 0,
             unconfirmed: 0,
         })
@@ -214,12 +217,32 @@ pub(crate) struct ConnectionSnapshot {
     pub(crate) peer: [u8; 32],
     pub(crate) status: ConnectionStatus,
     pub(crate) health: HealthState,
+    pub(crate) warning: Option<ConnectionWarning>,
+}
+
+/// How many of the messages a snapshot covers with their statuses. It always covers new ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    Complete,
+    /// Only the latest ones, because there are too many to read all of them after every commit.
+    Recent,
+}
+
+/// Messages that a recent snapshot covers.
+const RECENT_MESSAGES: i64 = 100;
+
+fn read_message_id(row: &rusqlite::Row<'_>) -> Result<MessageId, RowError> {
+    Ok(MessageId {
+        chat: row.parse("chat", ChatId::parse)?,
+        number: row.read("number")?,
+    })
 }
 
 /// Takes a snapshot inside the transaction whose effects it shows.
 pub(crate) fn take_snapshot(
     tx: &Tx<'_>,
     after: Option<postings::Cursor>,
+    depth: Depth,
 ) -> Result<Snapshot, Fault> {
     let filter = postings::Filter {
         after,
@@ -238,7 +261,7 @@ pub(crate) fn take_snapshot(
             is_incoming: posting.direction == Direction::In,
             content: posting.message.content,
         });
-    let sql = "SELECT id, invite_key, direction, fingerprint, status, health FROM connections \
+    let sql = "SELECT id, invite_key, direction, fingerprint, status, health, warning FROM connections \
                ORDER BY id";
     let connections = tx.query_rows(sql, &[], |row| {
         Ok(ConnectionSnapshot {
@@ -248,6 +271,7 @@ pub(crate) fn take_snapshot(
             peer: row.read("fingerprint")?,
             status: row.parse("status", ConnectionStatus::parse)?,
             health: row.parse("health", HealthState::parse)?,
+            warning: row.optional_parse("warning", ConnectionWarning::parse)?,
         })
     })?;
     let sql = "SELECT invite_key, kind, status, expires_at FROM invites ORDER BY id";
@@ -259,26 +283,40 @@ pub(crate) fn take_snapshot(
             expires_at: row.optional_timestamp("expires_at")?,
         })
     })?;
+    let above: i64 = match depth {
+        Depth::Complete => 0,
+        Depth::Recent => tx
+            .query_value("SELECT max(id) FROM messages", &[])?
+            .map_or(0, |newest: Option<i64>| {
+                newest.unwrap_or(0) - RECENT_MESSAGES
+            }),
+    };
     let count = |sql: &str| Ok::<_, Fault>(tx.query_value(sql, &[])?.unwrap_or(0));
     Ok(Snapshot {
         now: tx.now,
         messages: messages.collect(),
         connections,
         invites,
-        statuses: deliveries::load_all(tx)?
-            .into_iter()
-            .map(|delivery| (delivery.posting, delivery.status, delivery.code))
-            .collect(),
+        statuses: tx.query_rows(
+            "SELECT p.chat, p.number, d.status, d.code FROM deliveries d
+             JOIN chats c ON c.connection = d.connection AND c.type = 'direct'
+             JOIN postings p ON p.chat = c.id AND p.message = d.message
+             WHERE d.message > ?1 ORDER BY d.message, p.chat",
+            &[&above],
+            |row| {
+                Ok((
+                    read_message_id(row)?,
+                    row.parse("status", DeliveryStatus::parse)?,
+                    row.optional_parse("code", |code| Some(FailureCode::parse(code)))?,
+                ))
+            },
+        )?,
         read: tx.query_rows(
             "SELECT p.chat, p.number FROM postings p JOIN read_positions r ON r.chat = p.chat
-             WHERE p.own = 0 AND p.number <= r.number ORDER BY p.message, p.chat",
-            &[],
-            |row| {
-                Ok(MessageId {
-                    chat: row.parse("chat", ChatId::parse)?,
-                    number: row.read("number")?,
-                })
-            },
+             WHERE p.own = 0 AND p.number <= r.number AND p.message > ?1
+             ORDER BY p.message, p.chat",
+            &[&above],
+            read_message_id,
         )?,
         message_count: count("SELECT count(*) FROM postings")?,
         pending_rows: count(

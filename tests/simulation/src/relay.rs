@@ -4,6 +4,7 @@ use crate::{
     fault::Mutant,
     model::{Violation, ensure},
     random::Random,
+    restore::RelayBackup,
     wire::{Request, Response},
 };
 use sealpost_proto::{
@@ -43,6 +44,8 @@ pub(crate) struct Relay {
     expiries: BTreeMap<EnvelopeId, Timestamp>,
     /// The mailboxes that it opened, with their accounts.
     opened: BTreeMap<MailboxId, AccountId>,
+    /// Its latest backup.
+    pub(crate) backup: Option<RelayBackup>,
     /// The mailboxes that it reported as closed.
     pub(crate) closed: BTreeSet<MailboxId>,
 }
@@ -78,6 +81,7 @@ impl Relay {
             accepted: Vec::new(),
             expiries: BTreeMap::new(),
             opened: BTreeMap::new(),
+            backup: None,
             closed: BTreeSet::new(),
         }
     }
@@ -200,6 +204,15 @@ impl Relay {
             .results
             .extend(dropped.map(|id| SubmitResult { id, outcome }));
         Ok(Response::Submitted(response))
+    }
+
+    /// Forgets the envelopes that it accepted after a backup that was restored; returns how many.
+    pub(crate) fn forget_accepted(&mut self, accepted: usize) -> usize {
+        let lost = self.accepted.split_off(accepted);
+        lost.iter().for_each(|(_, envelope)| {
+            self.expiries.remove(envelope);
+        });
+        lost.len()
     }
 
     /// Returns whether the batch carries a poison envelope.

@@ -6,7 +6,8 @@ use crate::{
     fault::{FaultRates, Mutant},
     model::{Model, Violation, ensure},
     mutation::apply_mutant,
-    node::{self, Node, Task},
+    node::{self, Depth, Node, Task},
+    pace::{Pace, Span},
     random::Random,
     relay::Relay,
     schedule::{DAY, HOUR, MINUTE, SECOND, Schedule},
@@ -21,16 +22,10 @@ use sealpost_proto::{
 use sealpost_relay::simulated::SimulatedRelay;
 use sealpost_relay_core::classify::Class;
 use sealpost_signatures::AccountKey;
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, mem, sync::Arc};
 
 /// Start of virtual time.
 const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
-/// How long faults are injected.
-pub(crate) const FAULT_PHASE: u64 = HOUR;
-/// Time limit for settling after that. A clock that was set back by a day delays retries by a day.
-const SETTLE_TIME_MAX: u64 = 3 * DAY;
-/// Limit on events in one run, many times the usual number.
-const EVENTS_MAX: u32 = 20_000;
 /// Largest clock error in either direction; one jump may be twice as large.
 const SKEW_MAX: u64 = 12 * HOUR;
 /// Largest clock error in a run with large clock jumps.
@@ -105,12 +100,17 @@ pub(crate) enum Event {
 /// State of one run.
 pub(crate) struct Simulation {
     pub(crate) seed: u64,
+    pub(crate) span: Span,
+    pub(crate) pace: Pace,
     pub(crate) mutant: Option<Mutant>,
     pub(crate) random: Random,
     pub(crate) schedule: Schedule<Event>,
     pub(crate) rates: FaultRates,
     /// Whether clocks jump by days and long pauses occur in this run.
     pub(crate) has_large_jumps: bool,
+    /// What the next commit's snapshot covers.
+    pub(crate) depth: Depth,
+    commits: u64,
     /// Total length of the pauses.
     paused_ms: u64,
     pub(crate) nodes: Vec<Node>,
@@ -129,12 +129,13 @@ pub(crate) struct Simulation {
 
 impl Simulation {
     /// Creates the processes and schedules user actions and clock jumps.
-    pub(crate) async fn new(seed: u64, mutant: Option<Mutant>) -> anyhow::Result<Self> {
+    pub(crate) async fn new(seed: u64, span: Span, mutant: Option<Mutant>) -> anyhow::Result<Self> {
         let mut random = Random::from_seed(seed);
         let origin = Origin::parse("https://relay.example")?;
         let inner = SimulatedRelay::new(origin.clone())?;
         let mut nodes = Vec::new();
-        for number in 0..random.index(3) + 2 {
+        let more_nodes = if span == Span::Year { 2 } else { 3 };
+        for number in 0..random.index(more_nodes) + 2 {
             let node = Node::new(number, &origin, START, &mut random)?;
             let webhook = node
                 .has_webhook
@@ -150,29 +151,27 @@ impl Simulation {
                 .await?;
             nodes.push(node);
         }
-        let has_large_jumps = random.happens_per_mille(300);
+        let has_large_jumps = span == Span::Hour && random.happens_per_mille(300);
         let model = Model::new(
             nodes.iter().map(Node::fingerprint).collect(),
             has_large_jumps,
         );
-        let users = Users::plan(nodes.len(), &mut random);
-        let rates = FaultRates {
-            lost: random.below(120),
-            duplicated: random.below(80),
-            delayed: random.below(60),
-            crashed: random.below(40),
-            webhook_errors: random.below(400).saturating_sub(200),
-            poisoned: random.below(300).saturating_sub(50),
-            lost_wakes: random.below(200),
-            deferred: random.below(600),
+        let users = match span {
+            Span::Hour => Users::plan(nodes.len(), &mut random),
+            Span::Year => Users::plan_year(nodes.len(), &mut random),
         };
+        let rates = FaultRates::generate(span, &mut random);
         let mut simulation = Self {
             seed,
+            span,
+            pace: Pace::new(span),
             mutant,
             random,
             schedule: Schedule::new(),
             rates,
             has_large_jumps,
+            depth: Depth::Complete,
+            commits: 0,
             paused_ms: 0,
             nodes,
             relay: Relay::new(inner),
@@ -192,6 +191,7 @@ impl Simulation {
     }
 
     fn schedule_initial_events(&mut self) {
+        let fault_phase = self.pace.fault_phase;
         self.log(&format!(
             "seed {}, {} nodes, {:?}",
             self.seed,
@@ -205,27 +205,35 @@ impl Simulation {
         }
         for node in (0..self.nodes.len()).map(Some).chain([None]) {
             for _ in 0..self.random.below(3) {
-                let at = self.random.below(FAULT_PHASE);
+                let at = self.random.below(fault_phase);
                 self.schedule.add(at, Event::ClockJump { node });
             }
         }
         if self.has_large_jumps {
             for millis in [self.random.below(PAUSE_MAX), self.random.below(PAUSE_MAX)] {
-                let at = self.random.between(FAULT_PHASE / 3, FAULT_PHASE);
+                let at = self.random.between(fault_phase / 3, fault_phase);
                 self.schedule.add(at, Event::Pause { millis });
             }
         }
-        let rates = DisruptionRates::for_mutant(self.mutant);
-        let actions =
-            self.users
-                .generate_actions(FAULT_PHASE, self.nodes.len(), rates, &mut self.random);
+        let (nodes, random) = (self.nodes.len(), &mut self.random);
+        let actions = match self.span {
+            Span::Hour => {
+                let rates = DisruptionRates::for_mutant(self.mutant);
+                self.users
+                    .generate_actions(fault_phase, nodes, rates, random)
+            }
+            Span::Year => self
+                .users
+                .generate_year(fault_phase, nodes, self.mutant, random),
+        };
         for (at, action) in actions {
             self.schedule.add(at, Event::UserAction(action));
         }
         self.schedule
             .add(MINUTE, Event::Sweep { is_recurring: true });
-        self.schedule.add(FAULT_PHASE, Event::FaultsEnd);
-        self.schedule.add(FAULT_PHASE + HOUR, Event::CheckSettled);
+        self.schedule.add(fault_phase, Event::FaultsEnd);
+        self.schedule
+            .add(fault_phase + self.pace.settle_min, Event::CheckSettled);
     }
 
     /// Runs until everything has settled or a guarantee is violated.
@@ -255,7 +263,7 @@ impl Simulation {
         let mut event_count = 0;
         while !self.is_over {
             event_count += 1;
-            ensure(event_count < EVENTS_MAX, || {
+            ensure(event_count < self.pace.events_max, || {
                 "the queues do not drain: too many events".to_owned()
             })?;
             let Some(next) = self.schedule.pop_next() else {
@@ -349,8 +357,8 @@ impl Simulation {
     /// with many poison envelopes, and only once connections exist.
     pub(crate) fn poison_rate(&self) -> u64 {
         match self.mutant {
-            Some(Mutant::RelaySkipsPoison) if self.schedule.now() < FAULT_PHASE / 2 => 0,
-            Some(Mutant::RelaySkipsPoison) if self.schedule.now() < FAULT_PHASE => 300,
+            Some(Mutant::RelaySkipsPoison) if self.schedule.now() < self.pace.fault_phase / 2 => 0,
+            Some(Mutant::RelaySkipsPoison) if self.schedule.now() < self.pace.fault_phase => 300,
             _ => self.rates.poisoned,
         }
     }
@@ -428,6 +436,11 @@ impl Simulation {
             self.random.below(1_000),
             self.nodes[node].last_seen,
         );
+        self.commits += 1;
+        if self.span == Span::Hour || self.commits.is_multiple_of(50) {
+            self.depth = Depth::Complete;
+        }
+        let depth = mem::replace(&mut self.depth, Depth::Recent);
         let work = move |tx: &mut Tx<'_>| {
             let value = job(tx)?;
             if loses_commit {
@@ -436,7 +449,7 @@ impl Simulation {
             if let Some(mutant) = mutant {
                 apply_mutant(tx, mutant, last_seen, roll)?;
             }
-            Ok((value, node::take_snapshot(tx, last_seen)?))
+            Ok((value, node::take_snapshot(tx, last_seen, depth)?))
         };
         let outcome = self.nodes[node]
             .store
@@ -480,7 +493,7 @@ impl Simulation {
     }
 
     fn start_node(&mut self, node: usize) -> Result<(), Violation> {
-        if self.nodes[node].is_deleted {
+        if self.nodes[node].is_deleted || self.nodes[node].is_up {
             return Ok(());
         }
         self.log(&format!("node-{node} starts"));
@@ -505,6 +518,9 @@ impl Simulation {
     }
 
     async fn start_relay(&mut self) -> Result<(), Violation> {
+        if self.relay.is_up {
+            return Ok(());
+        }
         self.log("the relay starts");
         self.relay.is_up = true;
         self.relay.inner.recover_leases(self.relay_now()).await?;
@@ -518,8 +534,8 @@ impl Simulation {
             self.wake_relay();
         }
         if is_recurring {
-            let pause = if self.schedule.now() < FAULT_PHASE {
-                10 * MINUTE
+            let pause = if self.schedule.now() < self.pace.fault_phase {
+                self.pace.sweep_interval
             } else {
                 HOUR
             };
@@ -544,7 +560,7 @@ impl Simulation {
             self.has_paused = true;
             self.pause_all(FINAL_PAUSE);
         }
-        if self.schedule.now() > FAULT_PHASE + SETTLE_TIME_MAX {
+        if self.schedule.now() > self.pace.fault_phase + self.pace.settle_max {
             let open: Vec<_> = self
                 .nodes
                 .iter()
@@ -589,10 +605,11 @@ impl Simulation {
                 .load_statuses(*account, vec![*envelope])
                 .await?;
             let state = found.first().map(|status| status.state);
-            let is_final = !matches!(
-                state,
-                None | Some(EnvelopeState::Queued | EnvelopeState::Retrying)
-            );
+            // The relay forgets final states after some weeks.
+            let is_final = match state {
+                None => self.span == Span::Year,
+                Some(state) => !matches!(state, EnvelopeState::Queued | EnvelopeState::Retrying),
+            };
             ensure(is_final, || {
                 format!("the relay accepted {envelope}, but its final state is {state:?}")
             })?;

@@ -4,7 +4,7 @@ use crate::{
     model::Violation,
     network::millis_until,
     node::{Purpose, Task},
-    schedule::{HOUR, MINUTE, SECOND},
+    schedule::SECOND,
     simulation::{Event, Simulation},
     wire::{Request, Response},
 };
@@ -24,15 +24,8 @@ use sealpost_proto::{
     wire::{DeliveryBatch, SubmitRequest},
 };
 
-/// Longest time between two runs of a task.
-const TASK_INTERVAL_MAX: u64 = HOUR;
-/// Time between two maintenance runs for invites and prekeys.
-const MAINTENANCE_INTERVAL: u64 = 5 * HOUR;
-/// Longest pause before the next submit or pull while the relay does not respond.
-const RETRY_PAUSE_MAX: u64 = MINUTE;
 /// First pause after an empty pull; a long poll returns at once when something arrives.
 const EMPTY_PULL_PAUSE: u64 = 25 * SECOND;
-const EMPTY_PULL_PAUSE_MAX: u64 = 15 * MINUTE;
 
 impl Simulation {
     /// Schedules a run of a task, unless an earlier one is scheduled.
@@ -92,9 +85,8 @@ impl Simulation {
 
     fn wake_when_due(&mut self, node: usize, task: Task, due: Option<Timestamp>) {
         let now = self.node_now(node);
-        let pause = due.map_or(TASK_INTERVAL_MAX, |at| {
-            millis_until(now, at).clamp(20, TASK_INTERVAL_MAX)
-        });
+        let max = self.pace.task_interval_max;
+        let pause = due.map_or(max, |at| millis_until(now, at).clamp(20, max));
         self.wake(node, task, pause);
     }
 
@@ -129,7 +121,7 @@ impl Simulation {
             .is_some()
         {
             self.wake_all(node);
-            self.wake(node, Task::Maintenance, MAINTENANCE_INTERVAL);
+            self.wake(node, Task::Maintenance, self.pace.maintenance_interval);
         }
         Ok(())
     }
@@ -255,8 +247,12 @@ impl Simulation {
                         healing::start_session(tx, &identity, connection, start, &sealed)
                     })
                     .await?;
-                if started.is_none() {
+                let Some(is_started) = started else {
                     return Ok(());
+                };
+                if is_started {
+                    self.log(&format!("node-{node} starts a session: {:?}", start.reason));
+                    self.model.observe_init(node, connection, start.reason)?;
                 }
                 self.finish_relay_job(node, id, 0, Response::Done).await
             }
@@ -286,11 +282,12 @@ impl Simulation {
     async fn receive_pulled(&mut self, node: usize, batch: DeliveryBatch) -> Result<(), Violation> {
         self.nodes[node].memory.pull_failures = 0;
         if batch.deliveries.is_empty() && batch.events.is_empty() {
+            let (step, pause_max) = (self.pace.empty_pull_step, self.pace.empty_pull_pause_max);
             let memory = &mut self.nodes[node].memory;
-            let pause = (EMPTY_PULL_PAUSE << memory.empty_pulls.min(6)).min(EMPTY_PULL_PAUSE_MAX);
+            let pause = (EMPTY_PULL_PAUSE << (step * memory.empty_pulls).min(12)).min(pause_max);
             memory.empty_pulls += 1;
             let pause = if self.nodes[node].has_webhook {
-                EMPTY_PULL_PAUSE_MAX
+                pause_max
             } else {
                 pause
             };
@@ -385,7 +382,8 @@ impl Simulation {
                 let memory = &mut self.nodes[node].memory;
                 let failures = memory.pull_failures;
                 memory.pull_failures += 1;
-                let pause = self.backoff_ms(failures).min(RETRY_PAUSE_MAX);
+                let max = self.pace.retry_pause_max;
+                let pause = self.backoff_ms(failures).min(max);
                 self.wake(node, Task::Pull, pause);
                 Ok(())
             }
@@ -409,7 +407,7 @@ impl Simulation {
     async fn record_missing_response(&mut self, node: usize) -> Result<(), Violation> {
         let failures = self.nodes[node].memory.unanswered_submits;
         self.nodes[node].memory.unanswered_submits += 1;
-        let pause = self.backoff_ms(failures).min(RETRY_PAUSE_MAX);
+        let pause = self.backoff_ms(failures).min(self.pace.retry_pause_max);
         let next_at = self
             .node_now(node)
             .plus(std::time::Duration::from_millis(pause));

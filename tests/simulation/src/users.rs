@@ -1,13 +1,16 @@
 //! The actions of users and their times. Actions on invites and connections are in `pairings`.
 
 mod pairings;
+mod year;
 
 use crate::{
     fault::Mutant,
     model::{PlannedConnection, Violation},
+    node::Depth,
     random::Random,
+    restore::Restore,
     schedule::{DAY, HOUR, MINUTE, SECOND},
-    simulation::{Event, FAULT_PHASE, Simulation},
+    simulation::{Event, Simulation},
 };
 use sealpost_e2ee::invite::Invite;
 use sealpost_node::{
@@ -38,12 +41,25 @@ pub(crate) enum Action {
     BlockConnection(usize),
     /// Deletes a node's account.
     DeleteAccount(usize),
+    /// Backs up a node, periodically.
+    BackUp(usize),
+    /// Sets a node back to one of its backups.
+    Restore(usize, Restore),
+    /// Backs up the relay, periodically.
+    BackUpRelay,
+    /// Sets the relay back to its latest backup.
+    RestoreRelay,
+    /// Stops a node or the relay for some time.
+    Outage(Option<usize>),
 }
 
 impl Action {
     /// Returns whether the action repeats until the end of the run.
     pub(crate) const fn is_recurring(self) -> bool {
-        matches!(self, Self::AnswerRequests(_) | Self::ReadMessages(_))
+        matches!(
+            self,
+            Self::AnswerRequests(_) | Self::ReadMessages(_) | Self::BackUp(_) | Self::BackUpRelay
+        )
     }
 }
 
@@ -260,6 +276,11 @@ impl Simulation {
             Action::RevokeInvite(invite) => self.revoke_invite(invite).await?,
             Action::BlockConnection(node) => self.block_connection(node).await?,
             Action::DeleteAccount(node) => self.delete_account(node).await?,
+            Action::BackUp(node) => self.back_up_node(node).await?,
+            Action::Restore(node, restore) => self.restore_node(node, restore).await?,
+            Action::BackUpRelay => self.back_up_relay().await?,
+            Action::RestoreRelay => self.restore_relay().await?,
+            Action::Outage(node) => self.begin_outage(node)?,
         };
         if let Some(after) = repeat_after {
             self.schedule.add(after, Event::UserAction(action));
@@ -275,12 +296,12 @@ impl Simulation {
             .filter(|(_, side)| side.accepts_messages())
             .collect();
         if self.nodes[node].is_deleted
-            || ready.is_empty() && self.schedule.now() > FAULT_PHASE + 4 * HOUR
+            || ready.is_empty() && self.schedule.now() > self.pace.fault_phase + 4 * HOUR
         {
             return Ok(None);
         }
         if ready.is_empty() || !self.nodes[node].is_up {
-            return Ok(Some(5 * MINUTE));
+            return Ok(Some(self.pace.user_retry_pause));
         }
         let to_all = self.random.happens_per_mille(200);
         let one = self.random.index(ready.len());
@@ -338,12 +359,13 @@ impl Simulation {
             some.map(|(_, posting)| posting.id)
                 .try_for_each(|id| conversation::mark_read(tx, UserId::FIRST, id).map(|_| ()))
         };
-        if self.schedule.now() > 4 * HOUR {
+        if self.schedule.now() > self.pace.reading_end {
             return Ok(None);
         }
+        self.depth = Depth::Complete;
         if self.commit(node, job).await?.is_some() {
             self.wake_all(node);
         }
-        Ok(Some(20 * MINUTE))
+        Ok(Some(self.pace.reading_interval))
     }
 }

@@ -5,7 +5,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
-use sealpost_simulation::{Mutant, Outcome, run};
+use sealpost_simulation::{Mutant, Outcome, Span, run};
 use std::{collections::BTreeMap, panic::resume_unwind, sync::Mutex};
 
 const SEEDS: u64 = 50;
@@ -19,7 +19,7 @@ fn seed_from_env() -> Option<u64> {
 }
 
 fn run_without_mutant(seed: u64) -> Outcome {
-    run(seed, None).expect("the simulation itself runs")
+    run(seed, Span::Hour, None).expect("the simulation itself runs")
 }
 
 fn ensure_no_violation(seed: u64) -> Outcome {
@@ -113,6 +113,41 @@ fn every_seed_keeps_the_guarantees() {
     );
 }
 
+/// Years that are simulated, unless `SIMULATED_YEARS` says otherwise.
+const YEARS: u64 = 8;
+
+#[test]
+fn every_year_keeps_the_guarantees() {
+    let run_year = |seed| {
+        let outcome = run(seed, Span::Year, None).expect("the simulation itself runs");
+        println!(
+            "year {seed}: {} messages ({:?}), {:?}, {} crashes",
+            outcome.sent, outcome.message_outcomes, outcome.connection_outcomes, outcome.crashes
+        );
+        (seed, outcome)
+    };
+    if let Some(seed) = seed_from_env() {
+        let (_, outcome) = run_year(seed);
+        println!("{}", outcome.log);
+        assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+        return;
+    }
+    let number = |name: &str, default| {
+        std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+    };
+    let first = number("SIMULATED_YEAR_FIRST", 0);
+    let years = first..first + number("SIMULATED_YEARS", YEARS);
+    let outcomes = map_on_all_cores(years, run_year);
+    let violations: Vec<_> = outcomes
+        .iter()
+        .filter_map(|(seed, outcome)| Some((seed, outcome.violation.as_ref()?)))
+        .collect();
+    assert!(
+        violations.is_empty(),
+        "repeat one with SEALPOST_SEED=…: {violations:#?}"
+    );
+}
+
 #[test]
 fn same_seed_gives_the_same_log() {
     let seed = seed_from_env().unwrap_or(7);
@@ -128,7 +163,7 @@ fn same_seed_gives_the_same_log() {
 fn every_mutant_is_detected() {
     let detected = map_on_all_cores(Mutant::ALL.into_iter(), |mutant| {
         let violation = (0..MUTANT_SEEDS).find_map(|seed| {
-            let outcome = run(seed, Some(mutant)).expect("the simulation itself runs");
+            let outcome = run(seed, Span::Hour, Some(mutant)).expect("the simulation itself runs");
             outcome
                 .violation
                 .map(|violation| format!("seed {seed}: {violation}"))

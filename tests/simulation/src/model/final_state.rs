@@ -67,7 +67,12 @@ impl Model {
             .filter(|(route, _)| !self.is_disrupted(route.link));
         for (route, sent) in undisrupted {
             let received = self.received.get(route).map_or(&[][..], Vec::as_slice);
-            let missing = sent.iter().find(|text| !received.contains(text));
+            let missing = sent.iter().find(|text| {
+                let message = (*route, (*text).clone());
+                !received.contains(text)
+                    && !self.forgotten.contains(&message)
+                    && !self.failed.contains(&message)
+            });
             ensure(missing.is_none(), || {
                 format!("{missing:?} was sent and never received")
             })?;
@@ -86,20 +91,16 @@ impl Model {
             let Some((route, text)) = self.messages.get(&(*node, *message)) else {
                 continue;
             };
-            let is_received = self
-                .received
-                .get(route)
-                .is_some_and(|received| received.contains(text));
-            let is_read = self.read.contains(&(*route, text.clone()));
-            let expected = if is_read {
-                DeliveryStatus::Read
-            } else {
-                DeliveryStatus::Delivered
-            };
-            let holds = match (*status, self.is_disrupted(route.link)) {
-                (DeliveryStatus::Failed, true) => true,
-                (DeliveryStatus::Delivered, true) => is_received,
-                (status, _) => status == expected && is_received,
+            let message = (*route, text.clone());
+            let is_received = self.ever_received.contains(&message);
+            let is_read = self.read.contains(&message);
+            let was_read = self.ever_read.contains(&message);
+            let is_disrupted = self.is_disrupted(route.link);
+            let holds = match *status {
+                DeliveryStatus::Failed => is_disrupted || !is_received,
+                DeliveryStatus::Delivered => is_received && (is_disrupted || !is_read),
+                DeliveryStatus::Read => was_read,
+                DeliveryStatus::Pending | DeliveryStatus::Sent | DeliveryStatus::Retrying => false,
             };
             ensure(holds, || {
                 format!("{text:?} ends as {status}; received: {is_received}, read: {is_read}")

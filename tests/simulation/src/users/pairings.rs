@@ -4,8 +4,9 @@ use super::Pairing;
 use crate::{
     model::Violation,
     node::Purpose,
-    schedule::{HOUR, MINUTE, SECOND},
-    simulation::{FAULT_PHASE, Simulation},
+    pace::Span,
+    schedule::{DAY, HOUR, MINUTE, SECOND},
+    simulation::Simulation,
     wire::Request,
 };
 use sealpost_node::pairing::{self, InviteOptions};
@@ -58,7 +59,8 @@ impl Simulation {
         let is_impossible = has_given_up
             || self.nodes[invitee].is_deleted
             || self.nodes[planned.inviter].is_deleted;
-        let is_too_late = self.has_large_jumps && self.schedule.now() > FAULT_PHASE + 2 * HOUR;
+        let is_too_late =
+            self.has_large_jumps && self.schedule.now() > self.pace.fault_phase + 2 * HOUR;
         if is_impossible || is_too_late {
             return Ok(None);
         }
@@ -111,7 +113,8 @@ impl Simulation {
                 self.wake_all(node);
             }
         }
-        Ok((!self.nodes[node].is_deleted).then_some(10 * MINUTE))
+        let is_over = self.span == Span::Year && self.schedule.now() > 2 * DAY;
+        Ok((!self.nodes[node].is_deleted && !is_over).then_some(10 * MINUTE))
     }
 
     pub(super) async fn revoke_invite(&mut self, number: usize) -> Result<Option<u64>, Violation> {
