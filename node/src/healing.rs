@@ -90,7 +90,8 @@ fn queue_session_start(
 }
 
 /// Starts a new session with the peer's prekeys, unless the job is obsolete. If the prekeys are
-/// unusable, keeps the current session, or tries again later if there is none. Returns whether a session was started.
+/// unusable, keeps the current session, or tries again later if there is none. Returns whether a
+/// session was started.
 pub fn start_session(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,

@@ -90,9 +90,9 @@ fn receive_on_connection(
 }
 
 /// Receives an envelope in an invite's mailbox. A repetition of a pending request goes to the
-/// connection that the first one created. An envelope whose outer layer cannot be opened is refused, which the relay
-/// reports to the sender. A request that cannot be opened is discarded, so that its sender learns
-/// nothing.
+/// connection that the first one created. An envelope whose outer layer cannot be opened is
+/// refused, which the relay reports to the sender. A request that cannot be opened is discarded, so
+/// that its sender learns nothing.
 fn receive_on_invite(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,

@@ -288,7 +288,8 @@ pub fn fail_unconfirmed(tx: &Tx<'_>, before: Timestamp) -> Result<(), Fault> {
 
 /// Returns up to `limit` messages to a connection, latest first, whose further receipts are
 /// expected: the recipient has not read them, or has not downloaded their files, as far as this
-/// node knows. A message that failed may have arrived nevertheless. Excludes messages from before `since`, and those that are still to be sent.
+/// node knows. A message that failed may have arrived nevertheless. Excludes messages from before
+/// `since`, and those that are still to be sent.
 pub(crate) fn find_unread(
     tx: &Tx<'_>,
     connection: ConnectionId,
