@@ -20,16 +20,21 @@ use sealpost_node_core::{
 use sealpost_proto::Timestamp;
 use std::time::Duration;
 
-/// Time over which the new sessions of all connections are distributed at first.
-const SPREAD: Duration = Duration::from_secs(30);
+/// Time for each connection over which the new sessions are distributed at first, so that the
+/// partners do not answer all at once, and its maximum for all connections.
+const SPREAD_PER_CONNECTION: Duration = Duration::from_millis(100);
+const SPREAD_MAX: Duration = Duration::from_secs(30);
 
 /// Replaces all sessions, prekeys and incarnations, because an earlier copy of this node may have
 /// used them since, and asks every partner for what is missing. Returns the number of connections.
 pub fn recover(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Result<usize, Fault> {
     pairing::replace_invite_prekeys(tx, identity)?;
     let connections = connections::find_open(tx)?;
+    let count = u32::try_from(connections.len()).unwrap_or(u32::MAX);
+    let spread = SPREAD_PER_CONNECTION.saturating_mul(count).min(SPREAD_MAX);
     for id in &connections {
-        recover_connection(tx, identity, *id)?;
+        let at = tx.now.plus(random_delay(tx, spread));
+        recover_connection(tx, identity, *id, at)?;
     }
     Ok(connections.len())
 }
@@ -71,6 +76,7 @@ fn recover_connection(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
     id: ConnectionId,
+    at: Timestamp,
 ) -> Result<(), Fault> {
     let mut loaded = connections::load_secrets(tx, id)?;
     loaded.secrets.discard_sessions(tx.relay_now, tx.rng);
@@ -91,13 +97,12 @@ fn recover_connection(
     let why = "this node was restored; it asks the partner for what is missing";
     connections::set_health(tx, id, HealthState::Healing, Some(why))?;
     deliveries::mark_healing(tx, id, why)?;
-    let at = tx.now.plus(random_delay(tx));
     healing::queue_restore(tx, &loaded, at)
 }
 
-fn random_delay(tx: &mut Tx<'_>) -> Duration {
-    let spread = u64::try_from(SPREAD.as_millis()).unwrap_or(u64::MAX);
-    Duration::from_millis(tx.rng.next_u64() % spread)
+fn random_delay(tx: &mut Tx<'_>, below: Duration) -> Duration {
+    let millis = u64::try_from(below.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(tx.rng.next_u64() % millis.max(1))
 }
 
 #[cfg(test)]

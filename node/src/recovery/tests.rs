@@ -50,7 +50,7 @@ fn restored_node_continues_with_its_partner() {
     restore_bolt(&mut pair);
     assert_eq!(pair.bolt.seal(), [], "nothing is sealed without a session");
     pair.bolt.step(recover_restored);
-    pair.bolt.advance(SPREAD);
+    pair.bolt.advance(SPREAD_MAX);
     pair.acme.send(pair.to_bolt, "after the backup");
     settle(&mut pair.acme, &mut pair.bolt);
     settle(&mut pair.bolt, &mut pair.acme);
