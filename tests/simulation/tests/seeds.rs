@@ -114,7 +114,7 @@ fn every_seed_keeps_the_guarantees() {
 }
 
 /// Years that are simulated, unless `SIMULATED_YEARS` says otherwise.
-const YEARS: u64 = 8;
+const YEARS: u64 = 4;
 
 #[test]
 fn every_year_keeps_the_guarantees() {
