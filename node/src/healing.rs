@@ -212,9 +212,9 @@ pub(crate) fn join_session(
     }
 }
 
-/// Queues everything again that the peer may be unable to open after a change of session: what has
-/// no receipt yet and has not arrived as far as the peer states it. Receipts that were lost with
-/// the session are asked for.
+/// Requeues everything that the peer may be unable to open after a change of session: what has no
+/// receipt yet and has not arrived as far as the peer states it. Receipts that were lost with the
+/// session are asked for.
 fn send_again(
     tx: &mut Tx<'_>,
     connection: ConnectionId,
@@ -336,7 +336,7 @@ pub(crate) fn schedule_resume(tx: &mut Tx<'_>, loaded: &mut LoadedConnection) ->
 
 /// Returns when to send again what the peer asks for: at once, unless it asks too often.
 fn schedule_answer(tx: &mut Tx<'_>, loaded: &mut LoadedConnection) -> Result<Timestamp, Fault> {
-    let immediate = limits::IMMEDIATE_ANSWERS_PER_DAY;
+    let immediate = limits::IMMEDIATE_RESENDS_PER_DAY_MAX;
     let scheduled = loaded.secrets.answers.schedule_after(immediate, tx.now);
     connections::save(tx, loaded)?;
     Ok(scheduled.at)

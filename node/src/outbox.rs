@@ -224,7 +224,7 @@ fn seal_connection(
             Ok(()) => has_sealed = true,
             Err(SealRefusal::NotAccepted) => are_messages_blocked |= is_message,
             Err(SealRefusal::Broken) => {
-                let why = "the session cannot encrypt messages: the partner has to connect again";
+                let why = "the session cannot encrypt messages: connect again with a new invite";
                 connections::set_health(tx, connection, HealthState::Broken, Some(why))?;
                 break;
             }
@@ -237,9 +237,9 @@ fn seal_connection(
     Ok(has_sealed)
 }
 
-/// Returns whether everything waits for a new session: because a restored node has none, or because
-/// it is about to replace the session of the pairing, and everything would be sealed again in it. If
-/// that is delayed, nothing waits for it.
+/// Returns whether nothing can be sealed yet. After a restore there is no session. The session of
+/// the pairing is about to be replaced, and everything would have to be sealed again in the new
+/// one; if the first attempt to replace it fails, nothing waits for it any longer.
 fn waits_for_session(tx: &Tx<'_>, loaded: &LoadedConnection) -> Result<bool, Fault> {
     let secrets = &loaded.secrets;
     Ok(secrets.sessions.current_id().is_none()
@@ -369,7 +369,7 @@ fn record_accepted(
     row: &SubmittedItem,
     expires_at: Option<Timestamp>,
 ) -> Result<(), Fault> {
-    connections::record_open_mailbox(tx, row.connection)?;
+    connections::clear_closed_by_partner(tx, row.connection)?;
     let wait_for_receipt = if row.kind == Kind::CONNECTION_ACCEPT {
         limits::ACCEPT_RETRY_INTERVAL
     } else {

@@ -255,7 +255,7 @@ pub(crate) fn publish_prekeys(
 }
 
 /// Stores a request that was received at one of our open invites, and accepts it if the invite was
-/// created with auto-accept. A request at an invite at which too many requests are pending is
+/// created with auto-accept. A request for an invite that already has too many pending requests is
 /// refused and only counted: anybody who has the invite can send any number of them. The earliest
 /// requests remain, so that nobody can displace what a person has not seen yet.
 pub(crate) fn receive_request(
@@ -373,7 +373,7 @@ fn not_waiting(id: ConnectionId) -> Fault {
 }
 
 /// Returns the direct chat of a connection, and creates it if it does not exist. The chat's uuid is
-/// derived from the connection id, so that it is the same on both sides.
+/// derived from `conn_id`, which is the same on both sides.
 pub(crate) fn find_or_create_chat(
     tx: &mut Tx<'_>,
     loaded: &LoadedConnection,

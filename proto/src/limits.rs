@@ -1,4 +1,5 @@
-//! Every limit, with its unit in its name. Nothing is unlimited: new bounds are added here.
+//! Limits that several modules share, or that bound what others can cause. Names of sizes and
+//! counts contain the unit; times are [`Duration`]s.
 
 use std::time::Duration;
 
@@ -99,9 +100,9 @@ pub const DIGEST_RETENTION_AFTER_LIFETIME: Duration = DAY.saturating_mul(7);
 /// Envelopes that one account submits per day whose records are retained for that long. The records
 /// of others are short.
 pub const LONG_RECORDS_PER_DAY_MAX: u32 = 50_000;
-/// Time after acceptance for which a short record is retained at least, and until the envelope
-/// ends. It is longer than [`BACKOFF_MAX`], after which a node submits an envelope again whose
-/// result it does not know.
+/// Shortest time after acceptance for which a short record is retained; it is retained until the
+/// envelope ends in any case. It is longer than [`BACKOFF_MAX`], after which a node resubmits an
+/// envelope whose result it does not know.
 pub const SHORT_RECORD_RETENTION: Duration = HOUR.saturating_mul(2);
 /// Envelopes with the same id, in different mailboxes, that one status query or recall inspects.
 pub const ENVELOPES_WITH_SAME_ID_MAX: usize = 16;
@@ -301,7 +302,7 @@ pub const PROBE_BYTES_MAX: usize = 16 * 1024;
 pub const WEBHOOK_CALLS_MAX: usize = 512;
 /// Concurrent calls of webhooks whose last call failed.
 pub const FAILING_CALLS_MAX: usize = 128;
-/// Calls per second that fail again on webhooks whose last call failed.
+/// Failed calls per second of webhooks whose last call had failed too.
 pub const FAILING_CALLS_PER_SECOND: u64 = 100;
 /// Due lanes that a relay's scheduler loads at a time; it loads more once these have started.
 pub const DUE_LANES_MAX: usize = 256;
@@ -490,7 +491,7 @@ pub const RESUME_SEQS_MAX: u64 = 8 * RESUME_BITMAP_BYTES_MAX as u64;
 pub const PEER_INCARNATIONS_MAX: usize = 8;
 /// Time after the receipt for which a node can send a message again, to a peer that was restored
 /// from a backup.
-pub const CONFIRMED_ROW_RETENTION: Duration = DAY.saturating_mul(30);
+pub const CONFIRMED_MESSAGE_RETENTION: Duration = DAY.saturating_mul(30);
 /// Time after which a node asks the peer about a message that the relay has accepted and for which
 /// no receipt arrived, and the interval at which it asks again.
 pub const RECEIPT_QUERY_INTERVAL: Duration = DAY;
@@ -509,11 +510,11 @@ pub const SESSION_RETRY_INTERVAL: Duration = HOUR;
 pub const REPAIR_INTERVAL_FIRST: Duration = Duration::from_secs(60);
 /// Longest interval between two repairs of the same kind.
 pub const REPAIR_INTERVAL_MAX: Duration = HOUR;
-/// Occasions in a day on which a peer makes a node send again at once what was sent before; further
-/// ones are delayed like repairs. A restored peer needs one for each incarnation.
-pub const IMMEDIATE_ANSWERS_PER_DAY: u32 = 16;
+/// Times a day that a peer can make a node resend earlier messages at once; further resends are
+/// delayed like repairs. A restored peer needs one for each incarnation.
+pub const IMMEDIATE_RESENDS_PER_DAY_MAX: u32 = 16;
 /// Repairs of the same kind in a day beyond which users are warned.
-pub const REPAIRS_PER_DAY_EXPECTED: u32 = 5;
+pub const REPAIRS_PER_DAY_BEFORE_WARNING: u32 = 5;
 /// Latest checkpoints of a node that its database keeps, to recognise them elsewhere.
 pub const CHECKPOINTS_KEPT: usize = 32;
 /// Default interval of the checkpoints of an active node.
@@ -540,7 +541,7 @@ pub const PASTED_INVITE_BYTES_MAX: usize = 64 * 1024;
 pub const INVITE_CANDIDATES_MAX: usize = 8;
 /// Time for which an invite's mailbox stays open after the receipt for the acceptance.
 pub const INVITE_MAILBOX_RETENTION: Duration = DAY;
-/// Pending requests at an invite; beyond it, new ones are refused.
+/// Pending requests for an invite; beyond it, new ones are refused.
 pub const PENDING_REQUESTS_MAX: usize = 100;
 /// Requests that the mailbox of an invite accepts from one account within [`SENDER_LIMIT_PERIOD`].
 pub const INVITE_ENVELOPES_PER_SENDER_MAX: u64 = 4;
@@ -712,7 +713,7 @@ pub const AGE_RECIPIENTS_MAX: usize = 256;
 /// Work factor of a new passphrase: the base-two logarithm of scrypt's `N`. Each attempt needs
 /// 256 MiB of memory.
 pub const SCRYPT_WORK_FACTOR_DEFAULT: u8 = 18;
-/// Work factor with which a file is opened. It needs 4 GiB of memory.
+/// Highest work factor that is accepted when a file is opened. It needs 4 GiB of memory.
 pub const SCRYPT_WORK_FACTOR_MAX: u8 = 22;
 
 /// Shortest interval of scheduled backups.

@@ -15,7 +15,7 @@ pub struct Card {
     pub name: String,
     /// The two public keys and their fingerprint.
     pub identity: PeerIdentity,
-    /// The time of issue. Of two cards of one identity the later one counts.
+    /// The time of issue. Of two cards of one identity, the later one takes precedence.
     pub created: Timestamp,
 }
 

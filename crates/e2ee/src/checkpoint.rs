@@ -1,4 +1,4 @@
-//! Checkpoints: sealed records of how far a node has come, outside its database
+//! Checkpoints: sealed records of a node's progress, outside its database
 //! (docs/e2ee.md#checkpoint).
 //!
 //! Only the identity that wrote a checkpoint can open or write one. Whoever stores it can present
@@ -40,7 +40,7 @@ impl CheckpointMark {
     }
 }
 
-/// How far a node has come: its generation, which rises with its activity.
+/// A node's progress: its generation, which rises with its activity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
     /// Number that rises with every checkpoint.

@@ -140,7 +140,7 @@ impl Resolver {
         })
     }
 
-    /// Asks the name servers. Each of both families has the whole time, so that a server that
+    /// Asks the name servers. Each address family gets the full timeout, so that a server that
     /// ignores queries for one does not hide the other, and a large response is reduced to a few
     /// addresses before the other one arrives.
     async fn query(&self, name: &Name, kind: RecordType) -> Vec<IpAddr> {

@@ -1,9 +1,9 @@
 //! Rate limit of a node's own requests.
 //!
 //! A node repeats requests until it has nothing left to do, and the relay decides how long that
-//! takes: a faulty or hostile relay could respond so that a node sends requests without a pause.
-//! Requests that lead to progress are not counted, so the limit costs an honest relay's node
-//! nothing.
+//! takes: a faulty or hostile relay could respond in such a way that a node sends requests without
+//! a pause. Requests that lead to progress are not counted, so the limit costs an honest relay's
+//! node nothing.
 
 use sealpost_proto::limits::{RELAY_REQUEST_INTERVAL, RELAY_REQUESTS_BURST};
 use std::sync::{Mutex, MutexGuard, PoisonError};

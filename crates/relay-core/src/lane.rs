@@ -32,8 +32,9 @@
 //! # State of the webhook
 //!
 //! A webhook is turned off by the tenth refusal in a row, but only if the refusals stretch over an
-//! hour: contacts of the node end the backoff, so that a fault of a few seconds can cause ten.
-//! While it is off, the next attempt of an envelope is the node's next pull, within a minute.
+//! hour: contacts of the node end the backoff, so that a fault of a few seconds can cause ten
+//! refusals. While it is off, the next attempt of an envelope is the node's next pull, within a
+//! minute.
 //!
 //! | webhook | call | gone | tenth refusal within an hour | tenth refusal after an hour | verified | mode changed to webhook | mode changed to pull |
 //! |---|---|---|---|---|---|---|---|
@@ -251,7 +252,7 @@ impl PoisonSearch {
 pub struct QueueSnapshot {
     /// First item of the queue, which excludes set-aside envelopes and the items held behind them.
     pub head: Option<DeliveryId>,
-    /// Whether an item of another mailbox than the head's waits. Read only if
+    /// Whether an item of another mailbox than the head's waits. Consulted only if
     /// [`Lane::comparison_suspect`] returns an item.
     pub has_other_mailbox: bool,
     /// Whether a set-aside envelope is due.

@@ -18,8 +18,8 @@ impl Shutdown {
         Self::default()
     }
 
-    /// Creates a signal that SIGINT or SIGTERM triggers. A second one ends the process immediately.
-    /// The supervisor is notified. Requires a tokio runtime.
+    /// Creates a signal that SIGINT or SIGTERM triggers. A second Unix signal ends the process
+    /// immediately. The supervisor is notified. Requires a tokio runtime.
     ///
     /// # Errors
     /// Returns an error if the system refuses the signal handlers.

@@ -196,7 +196,7 @@ pub struct InviteArgs {
     /// Lifetime of the invite, for example 12h or 7d (the default); up to 30d
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub expires: Option<Duration>,
-    /// Accept everyone who connects with this invite without asking
+    /// Accept all requests made with this invite automatically
     #[arg(long)]
     pub auto_accept: bool,
 }
@@ -230,7 +230,7 @@ pub enum ConnectionsCommand {
     Accept(ConnectionArgs),
     /// Reject a request
     Reject(ConnectionArgs),
-    /// Close a connection permanently
+    /// Block a partner permanently: its messages are refused and it is not told why
     Block(ConnectionArgs),
     /// Show the safety number, or record that both sides compared it
     Verify(VerifyArgs),
@@ -272,8 +272,8 @@ pub struct SendArgs {
         conflicts_with = "text_file"
     )]
     pub message: Option<String>,
-    /// File with the message text; `-` reads standard input, as does a message without text and
-    /// files
+    /// File with the message text, or `-` for standard input, which is also read if there is
+    /// neither text nor a file
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub text_file: Option<PathBuf>,
     /// Send the text as plain text instead of Markdown
@@ -288,10 +288,11 @@ pub struct SendArgs {
     /// Mark the message as requiring action by the recipient
     #[arg(long)]
     pub action_required: bool,
-    /// Requested delivery time, for example 2h or 2026-11-20T14:00:00Z
+    /// Deadline for delivery, for example 2h or 2026-11-20T14:00:00Z; both sides see it, and it is
+    /// not enforced
     #[arg(long, value_name = "TIME")]
     pub deliver_by: Option<Deadline>,
-    /// Requested time of reading
+    /// Deadline for reading
     #[arg(long, value_name = "TIME")]
     pub read_by: Option<Deadline>,
     /// Idempotency key: repeating a send with the same id sends nothing twice

@@ -494,7 +494,7 @@ fn peers_cannot_make_a_node_send_again_without_limit() {
         sealed.len()
     };
     // The session that replaced the one of the pairing counts too.
-    for _ in 1..limits::IMMEDIATE_ANSWERS_PER_DAY {
+    for _ in 1..limits::IMMEDIATE_RESENDS_PER_DAY_MAX {
         assert!(everything(&mut pair) > 0);
     }
     assert_eq!(everything(&mut pair), 0);

@@ -212,12 +212,12 @@ pub(crate) fn record_peer_activity(tx: &Tx<'_>, id: ConnectionId) -> Result<(), 
     set_health(tx, id, HealthState::Ok, None)
 }
 
-/// Why a connection is broken whose partner has no mailbox for it any more.
+/// Health of a connection whose partner no longer has a mailbox for it.
 pub(crate) const CLOSED_BY_PARTNER: &str =
     "the partner closed the connection: ask for a new invite";
 
 /// Records that the partner has a mailbox for a connection, which it may have opened again.
-pub(crate) fn record_open_mailbox(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
+pub(crate) fn clear_closed_by_partner(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
     let sql = "SELECT 1 FROM connections WHERE id = ?1 AND health_reason = ?2";
     let was_closed: Option<i64> = tx.query_value(sql, &[&id.to_string(), &CLOSED_BY_PARTNER])?;
     match was_closed {

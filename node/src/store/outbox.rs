@@ -358,7 +358,7 @@ pub fn confirm(tx: &Tx<'_>, connection: ConnectionId, uuid: &MessageUuid) -> Res
         "DELETE FROM outbox WHERE connection = ?1 AND uuid = ?2 AND message IS NULL",
         &[&connection, uuid.as_bytes()],
     )?;
-    let delete_at = tx.now.plus(limits::CONFIRMED_ROW_RETENTION);
+    let delete_at = tx.now.plus(limits::CONFIRMED_MESSAGE_RETENTION);
     tx.execute(
         "UPDATE outbox SET state = 'confirmed', envelope = NULL, envelope_id = NULL, attempt = 0,
              next_at = ?3 WHERE connection = ?1 AND uuid = ?2 AND state <> 'confirmed'",

@@ -227,7 +227,7 @@ impl Client {
     }
 
     fn unexpected_response(&self, cause: &str) -> CliError {
-        let message = format!("unexpected response of the relay: {cause}");
+        let message = format!("unexpected response from the relay: {cause}");
         CliError::unreachable(message, "use the sealpost-relay version that is running")
     }
 }

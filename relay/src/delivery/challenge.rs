@@ -3,7 +3,7 @@
 //!
 //! Anybody with an account can make the relay call any public address. The relay therefore runs few
 //! tests at a time, and a test does not tell ports that are closed, filtered or of another protocol
-//! apart: all of them read alike and take alike.
+//! apart: all of them have the same text and take equally long.
 
 use super::{
     test_slots::{TestError, TestSlots},

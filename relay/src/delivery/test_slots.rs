@@ -1,4 +1,4 @@
-//! Slots of webhook tests. A test costs whoever is called, and a slow one costs the relay a
+//! Slots of webhook tests. A test puts load on the server that it calls, and a slow one occupies a
 //! connection, so few run at a time: one of each account, a few of the same server, and a limited
 //! number in total.
 

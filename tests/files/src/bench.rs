@@ -1,4 +1,4 @@
-//! The programs, the files and the extent of a benchmark.
+//! The programs, the files and the number of rounds of a benchmark.
 
 use crate::{node_pair::NodePair, reference::ReferenceTools};
 use anyhow::{Context as _, anyhow, ensure};
@@ -17,11 +17,11 @@ use tempfile::TempDir;
 /// Extent of the measurement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// Rounds of the comparison, of which the median counts.
+    /// Rounds of the comparison, of which the median is reported.
     pub(crate) rounds: usize,
-    /// End-to-end rounds, of which the median counts.
+    /// End-to-end rounds, of which the median is reported.
     pub(crate) end_to_end_rounds: usize,
-    /// Rounds on one core, of which the median counts.
+    /// Rounds on one core, of which the median is reported.
     pub(crate) core_rounds: usize,
 }
 

@@ -38,7 +38,7 @@ pub(crate) const IN_FLIGHT: u64 = 64;
 /// Extent of the measurement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// Rounds of each kind, of which the median counts.
+    /// Rounds of each kind, of which the median is reported.
     pub(crate) rounds: usize,
     /// Length of a round.
     pub(crate) round: Duration,

@@ -35,7 +35,7 @@ pub struct OpenedEnvelope {
     pub msg_hash: [u8; 32],
     /// Id of the message to send a receipt for, if its kind requires one.
     pub receipt_for: Option<MessageId>,
-    /// Session that the peer started, in which the caller must seal everything again that has no
+    /// Session that the peer started, in which the caller must seal again everything that has no
     /// receipt.
     pub new_session: Option<StartedSession>,
     /// New prekey bundle to publish, if the peer used our current one.
@@ -47,8 +47,8 @@ pub struct OpenedEnvelope {
 pub struct StartedSession {
     /// Why the peer started it.
     pub reason: InitReason,
-    /// Whether the peer did not prove that it had the session before. The node reports this to its
-    /// users.
+    /// Whether the peer failed to prove that it had the previous session. The node reports this to
+    /// its users.
     pub is_reset: bool,
     /// Which of our messages have arrived at the peer.
     pub resume: Option<Resume>,
@@ -224,7 +224,7 @@ impl Connection {
     }
 
     /// Records that an INIT used a bundle, so that its secrets are deleted when a session is
-    /// confirmed next. Until then, they remain: the peer can have used the bundle in another INIT
+    /// confirmed next. Until then, they remain: the peer may have used the bundle in another INIT
     /// too, before it was replaced.
     fn record_used_bundle(&mut self, bundle: BundleId) {
         let is_stored = |used: &BundleId| {

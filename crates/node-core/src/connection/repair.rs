@@ -20,8 +20,8 @@ pub struct RepairRate {
 pub struct ScheduledRepair {
     /// When the repair may take place.
     pub at: Timestamp,
-    /// Whether there were more than [`limits::REPAIRS_PER_DAY_EXPECTED`] in a day, of which users
-    /// are warned.
+    /// Whether there were more than [`limits::REPAIRS_PER_DAY_BEFORE_WARNING`] in a day, of which
+    /// users are warned.
     pub is_excessive: bool,
 }
 
@@ -47,7 +47,7 @@ impl RepairRate {
         self.last_at = at;
         ScheduledRepair {
             at,
-            is_excessive: self.count > limits::REPAIRS_PER_DAY_EXPECTED,
+            is_excessive: self.count > limits::REPAIRS_PER_DAY_BEFORE_WARNING,
         }
     }
 }

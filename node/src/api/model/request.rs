@@ -64,9 +64,8 @@ pub struct SendMessage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_by: Option<Deadline>,
     /// Idempotency key: an id that the client chooses for this request, such as a UUID. A second
-    /// request with the same id that asks for the same sends nothing and returns the response of the
-    /// first one. Files are the same if their names and contents are, and deadlines if their texts
-    /// are.
+    /// identical request with the same id sends nothing and returns the response of the first one.
+    /// Files are the same if their names and contents are, and deadlines if their texts are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
 }

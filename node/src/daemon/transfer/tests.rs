@@ -302,7 +302,7 @@ fn released_files_are_deleted_with_their_outbox_rows() {
     settle(&mut pair.bolt, &mut pair.acme);
     pair.acme
         .step(|tx, _| files::complete_blob_request(tx, files[0]));
-    pair.acme.advance(limits::CONFIRMED_ROW_RETENTION);
+    pair.acme.advance(limits::CONFIRMED_MESSAGE_RETENTION);
     let maintain = |tx: &mut Tx<'_>, _: &NodeIdentity| {
         outbox_rows::delete_old(tx)?;
         files::forget_released(tx)
