@@ -174,7 +174,9 @@ pub(super) fn delivery_detail(delivery: &Delivery, now: Timestamp) -> String {
     let mut parts: Vec<String> = Vec::new();
     parts.extend(delivery.reason.clone().or_else(|| delivery.code.clone()));
     if delivery.status == DeliveryStatus::Retrying {
-        parts.push(format!("attempt {}", delivery.attempts));
+        if delivery.attempts > 0 {
+            parts.push(format!("attempt {}", delivery.attempts));
+        }
         parts.extend(
             delivery
                 .next_attempt_at

@@ -8,7 +8,8 @@ use super::{
 };
 use rusqlite::{Connection, params};
 use sealpost_proto::{
-    AccountId, DeliveryId, EnvelopeState, Timestamp, limits::SET_ASIDE_RETRY_INTERVAL,
+    AccountId, DeliveryId, EnvelopeState, Timestamp,
+    limits::{PROBE_ITEMS_MAX, SET_ASIDE_RETRY_INTERVAL},
     wire::DeliveryResults,
 };
 use sealpost_relay_core::{
@@ -106,34 +107,65 @@ impl<'a> OutcomeChanges<'a> {
         reason: Option<&str>,
         next_attempt_at: Timestamp,
     ) -> Result<(), StoreError> {
-        let state = EnvelopeState::Retrying;
         for id in item_ids {
-            let Some(waiting) = self.find_waiting(*id)? else {
-                continue;
-            };
-            let attempts = waiting.attempts.saturating_add(1);
-            query::execute(
-                self.db,
-                "UPDATE envelopes SET state = ?, attempts = ?, reason = ?, next_attempt_at = ? \
-                 WHERE id = ?",
-                params![
-                    state_code(state),
-                    attempts,
-                    reason,
-                    to_millis(next_attempt_at),
-                    waiting.id
-                ],
-            )?;
-            let update = StatusUpdate {
-                state,
-                attempts,
-                reason,
-                next_attempt_at: Some(next_attempt_at),
-            };
-            self.queue
-                .notify_sender(self.db, self.now, &waiting, &update)?;
+            if let Some(waiting) = self.find_waiting(*id)? {
+                let attempts = waiting.attempts.saturating_add(1);
+                self.set_retrying(&waiting, attempts, reason, next_attempt_at)?;
+            }
         }
         Ok(())
+    }
+
+    /// Notifies the senders of envelopes that wait behind the batch, so that a failed call of few
+    /// items reports as many as a probe does.
+    fn report_delay(
+        &mut self,
+        item_ids: &[DeliveryId],
+        reason: Option<&str>,
+        next_attempt_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let count = PROBE_ITEMS_MAX.saturating_sub(item_ids.len());
+        let last = item_ids.iter().max().copied().unwrap_or(DeliveryId(0));
+        let sql = format!(
+            "SELECT {WAITING_COLUMNS} FROM (SELECT * FROM queued_envelopes \
+             WHERE account_id = ? AND id > ? ORDER BY id LIMIT ?) WHERE state = ?"
+        );
+        let queued = state_code(EnvelopeState::Queued);
+        let params = params![self.account.as_bytes(), item_id(last), count, queued];
+        for waiting in query::all_rows(self.db, &sql, params, WaitingEnvelope::read)? {
+            self.set_retrying(&waiting, waiting.attempts, reason, next_attempt_at)?;
+        }
+        Ok(())
+    }
+
+    fn set_retrying(
+        &mut self,
+        waiting: &WaitingEnvelope,
+        attempts: u32,
+        reason: Option<&str>,
+        next_attempt_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let state = EnvelopeState::Retrying;
+        query::execute(
+            self.db,
+            "UPDATE envelopes SET state = ?, attempts = ?, reason = ?, next_attempt_at = ? \
+             WHERE id = ?",
+            params![
+                state_code(state),
+                attempts,
+                reason,
+                to_millis(next_attempt_at),
+                waiting.id
+            ],
+        )?;
+        let update = StatusUpdate {
+            state,
+            attempts,
+            reason,
+            next_attempt_at: Some(next_attempt_at),
+        };
+        self.queue
+            .notify_sender(self.db, self.now, waiting, &update)
     }
 
     fn set_aside(
@@ -161,6 +193,7 @@ impl<'a> OutcomeChanges<'a> {
             match *effect {
                 Effect::Retry { next_attempt_at } => {
                     self.record_attempt(item_ids, reason, next_attempt_at)?;
+                    self.report_delay(item_ids, reason, next_attempt_at)?;
                 }
                 Effect::SetAside { until } => self.set_aside(item_ids, reason, until)?,
                 Effect::TurnedOff | Effect::Lease { .. } => {}

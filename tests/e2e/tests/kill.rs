@@ -34,6 +34,10 @@ struct Kill {
     after: Duration,
 }
 
+/// Codes for which a program repeats a request. The token changes when the daemon restarts, which
+/// may happen after the client has read it.
+const RETRYABLE_CODES: [&str; 3] = ["unauthorized", "unavailable", "invite_unreachable"];
+
 /// Retries a request, as the program of a business does, while the daemon or its relay is
 /// unreachable. Any other refusal is an error.
 async fn retry<T>(
@@ -43,7 +47,7 @@ async fn retry<T>(
     wait_for(what, async || match request().await {
         Ok(response) => Ok(Some(response)),
         Err(CliError::Unreachable { .. }) => Ok(None),
-        Err(error) if ["unavailable", "invite_unreachable"].contains(&error.code()) => Ok(None),
+        Err(error) if RETRYABLE_CODES.contains(&error.code()) => Ok(None),
         Err(error) => Err(error).with_context(|| what.to_owned()),
     })
     .await
@@ -57,6 +61,7 @@ async fn wait_for_state<T>(
     wait_for(what, async || match poll().await {
         Ok(response) => Ok(response),
         Err(CliError::Unreachable { .. }) => Ok(None),
+        Err(error) if RETRYABLE_CODES.contains(&error.code()) => Ok(None),
         Err(error) => Err(error).with_context(|| what.to_owned()),
     })
     .await

@@ -60,6 +60,28 @@ async fn failed_batch_notifies_each_sender_once() {
 }
 
 #[tokio::test]
+async fn envelopes_behind_a_failed_batch_are_reported() {
+    let fixture = Fixture::new().await;
+    let leased = {
+        fixture.submit(0).await.unwrap();
+        let lease = fixture
+            .store
+            .lease_batch(NOW, BOLT, DELIVERY_BATCH_BYTES_MAX);
+        lease.await.unwrap().unwrap()
+    };
+    for number in 1..40 {
+        fixture.submit(number).await.unwrap();
+    }
+    fixture.end(&leased, Class::Unreachable).await;
+    let events = fixture.store.pull(NOW, ACME, PullLimits::default()).await;
+    let events = events.unwrap().unwrap().events;
+    let attempts: Vec<_> = events.iter().map(|event| event.attempts).collect();
+    let mut expected = vec![0; 32];
+    expected[0] = 1;
+    assert_eq!(attempts, expected);
+}
+
+#[tokio::test]
 async fn notifications_contain_due_times() {
     let fixture = Fixture::new().await;
     let later = NOW.plus(Duration::from_secs(2));
