@@ -42,6 +42,15 @@ impl Fault {
         Self::Refused(Refusal::new(code, detail))
     }
 
+    /// Refuses a request and says what to do now.
+    pub fn refused_with_next(
+        code: RefusalCode,
+        detail: impl Into<Cow<'static, str>>,
+        next: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::Refused(Refusal::new(code, detail).with_next(next))
+    }
+
     /// Refuses a request because no resource has this id.
     pub fn not_found(noun: &str, id: impl std::fmt::Display) -> Self {
         Self::refused(RefusalCode::NotFound, format!("there is no {noun} {id}"))

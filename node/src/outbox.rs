@@ -115,13 +115,40 @@ fn find_sendable_chat(tx: &Tx<'_>, connection: ConnectionId) -> Result<ChatId, F
             "the connection with {} was never confirmed: {reason}",
             row.contact
         );
-        return Err(Fault::refused(RefusalCode::NotAccepted, detail));
+        let next = "connect again with a new invite";
+        return Err(Fault::refused_with_next(
+            RefusalCode::NotAccepted,
+            detail,
+            next,
+        ));
     }
     let is_accepted = row.status == ConnectionStatus::Accepted;
     row.chat.filter(|_| is_accepted).ok_or_else(|| {
         let detail = format!("the connection with {} is {}", row.contact, row.status);
-        Fault::refused(RefusalCode::NotAccepted, detail)
+        Fault::refused_with_next(RefusalCode::NotAccepted, detail, next_before_sending(&row))
     })
+}
+
+/// Returns what has to happen before a message can be sent to a connection that is not accepted.
+fn next_before_sending(row: &connections::ConnectionRow) -> String {
+    let id = row.id;
+    match (row.status, row.direction) {
+        (ConnectionStatus::Pending, Direction::In) => {
+            format!("accept the request first: sealpost connections accept {id}")
+        }
+        (ConnectionStatus::Pending, Direction::Out) => {
+            "wait until your partner has accepted your request".to_owned()
+        }
+        (ConnectionStatus::Rejected | ConnectionStatus::Blocked, _) => {
+            "this connection cannot be used again; to connect, use a new invite".to_owned()
+        }
+        (ConnectionStatus::Suspended, _) => format!(
+            "ask your partner, for example by telephone. To resume with the identity that you \
+             know: sealpost connections acknowledge {id}. To end the connection: sealpost \
+             connections block {id}"
+        ),
+        (ConnectionStatus::Accepted, _) => "try again in a moment".to_owned(),
+    }
 }
 
 fn find_uuid(tx: &Tx<'_>, id: MessageId) -> Result<MessageUuid, Fault> {
@@ -145,8 +172,13 @@ fn start_uploads(
             file.status,
             FileStatus::Staged | FileStatus::Uploading | FileStatus::Uploaded
         ) {
-            let detail = format!("the file {id} is no longer on this node: stage it again");
-            return Err(Fault::refused(RefusalCode::NotFound, detail));
+            let detail = format!("the content of the file {id} is no longer on this node");
+            let next = "attach the original file again";
+            return Err(Fault::refused_with_next(
+                RefusalCode::NotFound,
+                detail,
+                next,
+            ));
         }
         if file.status == FileStatus::Staged {
             files::advance(tx, file.id, FileStatus::Uploading, None)?;

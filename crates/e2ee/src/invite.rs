@@ -54,28 +54,25 @@ pub enum InviteError {
     #[error("not an invite: expected https://<relay>/i#sp1.… or sealpost:sp1.…")]
     NotAnInvite,
     /// The checksum is wrong: part of the text is missing or mistyped.
-    #[error("the invite is damaged: part of it is missing or mistyped; copy all of it again")]
+    #[error("the invite is damaged: part of it is missing or mistyped")]
     Damaged,
     /// The version is unknown.
-    #[error("the invite has version {version}, which is unknown here; update this program")]
+    #[error("the invite has version {version}, which this program does not know")]
     UnknownVersion {
         /// The version in the invite.
         version: u16,
     },
     /// The kind is unknown.
-    #[error("the invite is of kind {kind}, which is unknown here; update this program")]
+    #[error("the invite is of kind {kind}, which this program does not know")]
     UnknownKind {
         /// The kind in the invite.
         kind: u8,
     },
     /// The checksum is right, but the content is invalid.
-    #[error("the invite is invalid; ask for a new one")]
+    #[error("the invite is invalid")]
     Malformed,
     /// The link points to another relay than the record inside it.
-    #[error(
-        "the link leads to {link}, but the invite in it belongs to {invite}; do not open it, ask \
-         its sender"
-    )]
+    #[error("the link leads to {link}, but the invite in it belongs to {invite}")]
     ForeignOrigin {
         /// The relay of the link.
         link: Origin,
@@ -88,13 +85,13 @@ pub enum InviteError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InviteRefusal {
     /// The invite has expired.
-    #[error("the invite has expired; ask for a new one")]
+    #[error("the invite has expired")]
     Expired {
         /// When the invite expires.
         at: Timestamp,
     },
     /// The invite carries the reader's own fingerprint.
-    #[error("this is your own invite; send it to the business that you want to connect with")]
+    #[error("this is your own invite")]
     Own,
 }
 

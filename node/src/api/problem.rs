@@ -38,14 +38,14 @@ string_enum! {
         Malformed = "malformed" (
             StatusCode::BAD_REQUEST,
             "the request cannot be parsed",
-            "compare it with docs/local-api.md",
+            "correct the request; docs/local-api.md describes it",
         ),
         /// No resource has this id.
         NotFound = "not_found" (
             StatusCode::NOT_FOUND,
             "no resource has this id",
-            "list the resources (`sealpost connections`, `sealpost inbox --all`) and use an id \
-             from the list",
+            "list the resources (`sealpost connections`, `invites`, `inbox --all` or `files`) and \
+             use an id from the list",
         ),
         /// The position in the event stream is from before a restore of the node.
         EventsGone = "events_gone" (
@@ -117,7 +117,7 @@ string_enum! {
         NotAccepted = "not_accepted" (
             StatusCode::CONFLICT,
             "the connection is not accepted",
-            "accept it first with `sealpost connections accept`, or wait for your partner",
+            "check the status of the connection: sealpost connections",
         ),
         /// The text is no invite, or its relay no longer knows the invite.
         InviteInvalid = "invite_invalid" (
@@ -159,14 +159,15 @@ string_enum! {
         SafetyNumberDiffers = "safety_number_differs" (
             StatusCode::CONFLICT,
             "the safety numbers differ",
-            "somebody may be intercepting: talk to your partner before you go on",
+            "check the digits; if they differ, somebody may be intercepting: talk to your partner \
+             before you go on",
         ),
         /// The resource is in a state that does not allow the request, or another request used the
         /// same client id.
         Conflict = "conflict" (
             StatusCode::CONFLICT,
             "the resource is in a state that does not allow this",
-            "check its state and try again",
+            "check its state first",
         ),
         /// The disk is full.
         DiskFull = "disk_full" (
@@ -252,7 +253,13 @@ impl From<RefusalCode> for ProblemCode {
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Refused(refusal) => Self::new(refusal.code.into(), refusal.detail),
+            Fault::Refused(refusal) => {
+                let problem = Self::new(refusal.code.into(), refusal.detail);
+                match refusal.next {
+                    Some(next) => problem.next(next),
+                    None => problem,
+                }
+            }
             Fault::DiskFull => ProblemCode::DiskFull.into(),
             Fault::Busy => ProblemCode::Unavailable.into(),
             Fault::Damaged(damaged) => Self::new(ProblemCode::Internal, damaged.to_string()),
@@ -310,5 +317,19 @@ mod tests {
         let json = serde_json::to_value(&problem).unwrap();
         assert_eq!(json["next"], "delete something");
         assert_eq!(serde_json::from_value::<Problem>(json).unwrap(), problem);
+    }
+
+    #[test]
+    fn advice_of_a_refusal_replaces_the_general_one() {
+        let refused = |next: &'static str| {
+            Problem::from(Fault::refused_with_next(
+                RefusalCode::Conflict,
+                "in use",
+                next,
+            ))
+        };
+        assert_eq!(refused("stop it").next, "stop it");
+        let general = Problem::from(Fault::refused(RefusalCode::Conflict, "in use"));
+        assert_eq!(general.next, ProblemCode::Conflict.next());
     }
 }

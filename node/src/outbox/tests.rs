@@ -315,3 +315,34 @@ fn envelopes_are_due_with_the_first_of_their_connection() {
         assert_eq!(pair.acme.seal(), sealed);
     }
 }
+
+#[test]
+fn refused_send_names_the_step_for_its_status() {
+    let mut pair = connected_pair(109);
+    let to_bolt = pair.to_bolt;
+    for (change, next) in [
+        (
+            "status = 'pending', direction = 'in'",
+            "accept the request first",
+        ),
+        ("status = 'pending', direction = 'out'", "wait until"),
+        ("status = 'rejected'", "use a new invite"),
+        ("status = 'blocked'", "use a new invite"),
+        ("status = 'suspended'", "sealpost connections acknowledge"),
+        (
+            "status = 'accepted', health = 'broken', last_contact_at = NULL",
+            "connect again with a new invite",
+        ),
+    ] {
+        pair.acme.sql(&format!("UPDATE connections SET {change}"));
+        let refused = pair
+            .acme
+            .step(|tx, _| match find_sendable_chat(tx, to_bolt) {
+                Err(Fault::Refused(refusal)) => Ok(refusal),
+                _ => panic!("{change}"),
+            });
+        assert_eq!(refused.code, RefusalCode::NotAccepted, "{change}");
+        let advice = refused.next.unwrap();
+        assert!(advice.contains(next), "{change}: {advice}");
+    }
+}

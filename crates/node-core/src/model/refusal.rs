@@ -31,6 +31,8 @@ pub struct Refusal {
     pub code: RefusalCode,
     /// Description for people; contains no secrets.
     pub detail: Cow<'static, str>,
+    /// What to do now, if it is more exact than the general advice for the code.
+    pub next: Option<Cow<'static, str>>,
 }
 
 impl Refusal {
@@ -39,6 +41,14 @@ impl Refusal {
         Self {
             code,
             detail: detail.into(),
+            next: None,
         }
+    }
+
+    /// Adds what to do now.
+    #[must_use]
+    pub fn with_next(mut self, next: impl Into<Cow<'static, str>>) -> Self {
+        self.next = Some(next.into());
+        self
     }
 }

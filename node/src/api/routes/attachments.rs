@@ -179,9 +179,10 @@ pub(super) async fn remove(
             if files::delete_staged(tx, file.id)? {
                 Ok(file.disk_file)
             } else {
-                Err(Fault::refused(
+                Err(Fault::refused_with_next(
                     RefusalCode::Conflict,
                     "a message uses this file",
+                    "cancel the transfer instead: sealpost files cancel FILE",
                 ))
             }
         })
@@ -229,9 +230,7 @@ pub(super) async fn content(
 ) -> ApiResult<Response> {
     let row = database.read(move |tx| load(tx, &id)).await?.file;
     if !is_readable(row.status) {
-        let why = row.reason.as_deref().unwrap_or("wait until it is ready");
-        let detail = format!("the file is {}: {why}", row.status);
-        return Err(Problem::new(ProblemCode::Conflict, detail).into());
+        return Err(unreadable_problem(&row).into());
     }
     let descriptor = &row.descriptor;
     let plaintext = disk
@@ -270,7 +269,11 @@ pub(super) async fn show_preview(
         .await?
         .unwrap_or_default();
     let Some(content_type) = preview::content_type(&preview) else {
-        return Err(Problem::new(ProblemCode::NotFound, "the file has no preview").into());
+        return Err(
+            Problem::new(ProblemCode::NotFound, "the file has no preview")
+                .next("show the file without a preview")
+                .into(),
+        );
     };
     let headers = [
         (header::CONTENT_TYPE, content_type),
@@ -281,6 +284,42 @@ pub(super) async fn show_preview(
         ),
     ];
     Ok((headers, preview).into_response())
+}
+
+/// Describes why the content of a file cannot be read in its status.
+fn unreadable_problem(file: &StoredFile) -> Problem {
+    let reason = file.reason.as_deref();
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    let detail = match file.status {
+        AttachmentStatus::Released => {
+            let detail = "no message needs the file any more, so this node no longer offers it";
+            detail.to_owned()
+        }
+        AttachmentStatus::Offered => format!("the file is not downloaded{reason}"),
+        status => format!("the file is {status}{reason}"),
+    };
+    Problem::new(ProblemCode::Conflict, detail).next(next_before_reading(file))
+}
+
+fn next_before_reading(file: &StoredFile) -> String {
+    let id = file.attachment;
+    match file.status {
+        AttachmentStatus::Offered => format!("download it first: sealpost files fetch {id}"),
+        AttachmentStatus::Failed if file.direction == Direction::In => format!(
+            "download it again: sealpost files fetch {id}. If that fails, ask the sender to send \
+             the file again"
+        ),
+        AttachmentStatus::Waiting | AttachmentStatus::Downloading => {
+            "wait until the file is ready".to_owned()
+        }
+        AttachmentStatus::Failed | AttachmentStatus::Released | AttachmentStatus::Cancelled => {
+            "use your original file".to_owned()
+        }
+        AttachmentStatus::Staged
+        | AttachmentStatus::Uploading
+        | AttachmentStatus::Uploaded
+        | AttachmentStatus::Ready => "try again".to_owned(),
+    }
 }
 
 const fn is_readable(status: AttachmentStatus) -> bool {
@@ -310,4 +349,63 @@ fn disposition(name: &str) -> HeaderValue {
         }
     }
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("attachment"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{connected_pair, settle};
+
+    #[test]
+    fn unreadable_file_names_the_step_for_its_status() {
+        let mut pair = connected_pair(267);
+        let staged = [pair.acme.stage(10)];
+        pair.acme.send_files(pair.to_bolt, "", &staged);
+        pair.acme.record_uploaded(staged[0]);
+        settle(&mut pair.acme, &mut pair.bolt);
+        let mut file = pair.bolt.received_files().remove(0);
+        for (direction, status, detail, next) in [
+            (
+                Direction::In,
+                AttachmentStatus::Offered,
+                "not downloaded",
+                "download it first: sealpost files fetch ATC-",
+            ),
+            (
+                Direction::In,
+                AttachmentStatus::Downloading,
+                "downloading",
+                "wait until",
+            ),
+            (
+                Direction::In,
+                AttachmentStatus::Failed,
+                "failed",
+                "download it again: sealpost files fetch ATC-",
+            ),
+            (
+                Direction::Out,
+                AttachmentStatus::Failed,
+                "failed",
+                "use your original file",
+            ),
+            (
+                Direction::Out,
+                AttachmentStatus::Released,
+                "no longer offers it",
+                "use your original file",
+            ),
+            (
+                Direction::Out,
+                AttachmentStatus::Cancelled,
+                "cancelled",
+                "use your original file",
+            ),
+        ] {
+            (file.direction, file.status) = (direction, status);
+            let problem = unreadable_problem(&file);
+            assert!(problem.detail.contains(detail), "{problem:?}");
+            assert!(problem.next.starts_with(next), "{problem:?}");
+        }
+    }
 }

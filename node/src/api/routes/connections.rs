@@ -21,7 +21,7 @@ use axum::{
 use http::StatusCode;
 use sealpost_e2ee::{
     PeerIdentity,
-    invite::{Invite, InviteRefusal},
+    invite::{Invite, InviteError, InviteRefusal},
     safety_number::{SafetyNumber, VerificationCode},
 };
 use sealpost_node_core::model::ConnectionId;
@@ -71,7 +71,11 @@ pub(super) async fn connect(
         .as_ref()
         .is_some_and(|note| note.len() > limits::REQUEST_NOTE_BYTES_MAX)
     {
-        return Err(Problem::new(ProblemCode::Malformed, "a note can have up to 200 bytes").into());
+        return Err(
+            Problem::new(ProblemCode::Malformed, "a note can have up to 200 bytes")
+                .next("shorten the note")
+                .into(),
+        );
     }
     let invite = parse_invite(&identity, relay.now(), &request.invite)?;
     let known = {
@@ -98,8 +102,7 @@ pub(super) async fn connect(
 }
 
 fn parse_invite(identity: &NodeIdentity, now: Timestamp, text: &str) -> ApiResult<Invite> {
-    let invite = Invite::parse_pasted(text)
-        .map_err(|error| Problem::new(ProblemCode::InviteInvalid, error.to_string()))?;
+    let invite = Invite::parse_pasted(text).map_err(|error| invite_problem(&error))?;
     invite
         .check(now, identity.keys.fingerprint())
         .map_err(|refusal| {
@@ -120,6 +123,19 @@ fn parse_invite(identity: &NodeIdentity, now: Timestamp, text: &str) -> ApiResul
         return Err(problem.into());
     }
     Ok(invite)
+}
+
+fn invite_problem(error: &InviteError) -> Problem {
+    let next = match error {
+        InviteError::NotAnInvite => "copy the whole invite that your partner sent you",
+        InviteError::Damaged => "copy all of it again",
+        InviteError::UnknownVersion { .. } | InviteError::UnknownKind { .. } => {
+            "update this program"
+        }
+        InviteError::Malformed => "ask for a new invite",
+        InviteError::ForeignOrigin { .. } => "do not open the link, and ask its sender",
+    };
+    Problem::new(ProblemCode::InviteInvalid, error.to_string()).next(next)
 }
 
 /// Fetches the prekeys from the invite's mailbox. A revoked or used invite has none.
@@ -266,4 +282,35 @@ async fn number_between(own: PeerIdentity, peer: PeerIdentity) -> Result<SafetyN
     tokio::task::spawn_blocking(move || SafetyNumber::for_identities(&own, &peer))
         .await
         .map_err(|error| Fault::failed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealpost_proto::Origin;
+
+    #[test]
+    fn each_unusable_invite_has_its_own_advice() {
+        let origin = |host: &str| Origin::parse(&format!("https://{host}.example")).unwrap();
+        let (link, invite) = (origin("link"), origin("invite"));
+        for (error, next) in [
+            (InviteError::NotAnInvite, "copy the whole invite"),
+            (InviteError::Damaged, "copy all of it again"),
+            (
+                InviteError::UnknownVersion { version: 2 },
+                "update this program",
+            ),
+            (InviteError::UnknownKind { kind: 9 }, "update this program"),
+            (InviteError::Malformed, "ask for a new invite"),
+            (
+                InviteError::ForeignOrigin { link, invite },
+                "do not open the link",
+            ),
+        ] {
+            let problem = invite_problem(&error);
+            assert_eq!(problem.code, ProblemCode::InviteInvalid);
+            assert!(problem.next.starts_with(next), "{problem:?}");
+            assert!(!problem.detail.contains(';'), "advice in {problem:?}");
+        }
+    }
 }

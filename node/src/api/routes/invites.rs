@@ -60,6 +60,7 @@ pub(super) async fn create(
             ProblemCode::Malformed,
             "an invite is valid for up to 30 days",
         )
+        .next("choose a lifetime of up to 30 days")
         .into());
     }
     let options = InviteOptions {

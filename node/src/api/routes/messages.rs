@@ -273,7 +273,12 @@ fn find_sent(tx: &Tx<'_>, send: &SendMessage) -> Result<Option<Vec<MessageId>>, 
     };
     if stored.digest != request_digest(tx, send)? {
         let detail = "another message was sent with this client id";
-        return Err(Fault::refused(RefusalCode::Conflict, detail));
+        let next = "use a new client id for another message";
+        return Err(Fault::refused_with_next(
+            RefusalCode::Conflict,
+            detail,
+            next,
+        ));
     }
     Ok(Some(stored.sent))
 }

@@ -11,6 +11,7 @@ use crate::{
 };
 use sealpost_node_core::model::{Direction, FileStatus, RefusalCode};
 use sealpost_proto::{FailureCode, limits};
+use std::borrow::Cow;
 
 /// Cancels the transfer of a file. Idempotent.
 ///
@@ -30,10 +31,14 @@ pub(crate) fn cancel(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
         )
         .map(|_| ()),
         FileStatus::Cancelled | FileStatus::Offered | FileStatus::Failed => Ok(()),
-        FileStatus::Staged => Err(conflict("no message uses the file yet; delete it")),
-        FileStatus::Ready => Err(conflict("the file is already downloaded")),
+        FileStatus::Staged => Err(conflict("no message uses the file yet", "delete it")),
+        FileStatus::Ready => Err(conflict(
+            "the file is already downloaded",
+            "ignore the file if you do not need it",
+        )),
         FileStatus::Released => Err(conflict(
             "the file has already arrived, or its message is no longer pending",
+            "tell the recipients not to use the file",
         )),
     }
 }
@@ -43,7 +48,10 @@ fn cancel_upload(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
         if !outbox::is_unsealed(tx, message)? {
             let ids = postings::find_by_message(tx, message)?;
             let id = ids.first().map(ToString::to_string).unwrap_or_default();
-            return Err(conflict(format!("{id} was already sent with the file")));
+            return Err(conflict(
+                format!("{id} was already sent with the file"),
+                "tell the recipients not to use the file",
+            ));
         }
     }
     files::advance(tx, file.id, FileStatus::Cancelled, None)?;
@@ -59,7 +67,10 @@ fn cancel_upload(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
 /// in total.
 pub(crate) fn request_download(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fault> {
     if file.direction == Direction::Out {
-        return Err(conflict("the file was sent by this node"));
+        return Err(conflict(
+            "the file was sent by this node",
+            "use your original file",
+        ));
     }
     for message in files::find_messages(tx, file.id)? {
         let attachments = attachments::load_for_message(tx, message)?;
@@ -71,12 +82,17 @@ pub(crate) fn request_download(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fau
                 "{total} bytes in total; the limit is {}",
                 limits::MESSAGE_FILES_BYTES_MAX
             );
-            return Err(Fault::refused(RefusalCode::FilesTooLarge, detail));
+            let next = "ask the sender to send the files in several messages";
+            return Err(Fault::refused_with_next(
+                RefusalCode::FilesTooLarge,
+                detail,
+                next,
+            ));
         }
     }
     files::advance(tx, file.id, FileStatus::Waiting, None).map(|_| ())
 }
 
-fn conflict(detail: impl Into<std::borrow::Cow<'static, str>>) -> Fault {
-    Fault::refused(RefusalCode::Conflict, detail)
+fn conflict(detail: impl Into<Cow<'static, str>>, next: &'static str) -> Fault {
+    Fault::refused_with_next(RefusalCode::Conflict, detail, next)
 }
