@@ -1,7 +1,7 @@
 //! `sealpost init`: creates the keys and the database of a new node. Nothing is sent; the daemon
 //! registers with the relay when it starts.
 
-use super::{serve::open_store, vault};
+use super::{error::DaemonError, serve::open_store, vault};
 use crate::{hex, store::settings};
 use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
@@ -85,11 +85,8 @@ pub(crate) async fn init(args: NewNode) -> anyhow::Result<CreatedNode> {
         .context("writing the new node")?;
     store.close().await;
     if !is_new {
-        bail!(
-            "{} holds a node already; start it with `sealpost serve`, or choose another directory \
-             with --data",
-            directory.path().display()
-        );
+        let directory = directory.path().to_owned();
+        return Err(DaemonError::NodeExists { directory }.into());
     }
     Ok(CreatedNode {
         name: args.name,

@@ -6,6 +6,7 @@ use super::{
     backup::{self, schedule::BackupSchedule},
     checkpoint_file::CheckpointFile,
     checkpoints::Checkpoints,
+    error::DaemonError,
     ingest, maintenance,
     registration::{keep_registered, keep_webhook_active},
     relay_jobs, restored, submission,
@@ -22,7 +23,7 @@ use crate::{
         settings::{self, Settings},
     },
 };
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use axum::Router;
 use ed25519_dalek::SigningKey;
 use sealpost_e2ee::vault::DataKey;
@@ -76,10 +77,7 @@ pub(crate) async fn serve(
     routers: Routers,
 ) -> anyhow::Result<()> {
     if !data.is_dir() {
-        bail!(
-            "there is no node in {}; create one with `sealpost init`",
-            data.display()
-        );
+        return Err(DaemonError::no_node(data).into());
     }
     let directory = DataDir::open(data)?;
     let data_key = vault::open(directory.path())?;
@@ -151,12 +149,12 @@ async fn open(
             Ok((settings::load(tx)?, events::find_latest_id(tx)?))
         })
         .await?;
-    let settings =
-        settings.context("the data directory holds no node; create one with `sealpost init`")?;
+    let settings = settings.ok_or_else(|| DaemonError::no_node(directory.path()))?;
     let identity = NodeIdentity::from_settings(&settings, config.files.download.0)?;
     let fingerprint = hex::encode(identity.keys.fingerprint().as_bytes());
     let backup_schedule =
-        BackupSchedule::from_settings(&config.backup, directory.path(), &fingerprint)?;
+        BackupSchedule::from_settings(&config.backup, directory.path(), &fingerprint)
+            .map_err(|error| DaemonError::Setting { error })?;
     let api_listener = listen(settings.listen).await?;
     let address = api_listener.local_addr()?;
     let api_token = write_api_access(directory, address)?;
@@ -217,7 +215,9 @@ fn create_relay_client(
 ) -> anyhow::Result<RelayClient> {
     let authorities = match config.tls.ca_file.as_str() {
         "" => Vec::new(),
-        path => read_ca_file(Path::new(path)).context("tls.ca_file")?,
+        path => read_ca_file(Path::new(path))
+            .context("tls.ca_file")
+            .map_err(|error| DaemonError::Setting { error })?,
     };
     let seed = <[u8; 32]>::try_from(settings.account_key.as_slice())
         .context("the account key is damaged")?;
@@ -231,9 +231,9 @@ fn create_relay_client(
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("listening on {address}: stop what uses it, or choose another address")
-    })
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| DaemonError::Listen { address, error }.into())
 }
 
 /// Writes a new token and the address of the local API to the data directory, for clients on this
@@ -390,6 +390,21 @@ mod tests {
     use crate::daemon::scripted_relay::ScriptedRelay;
     use sealpost_proto::{AccountId, WebhookSecret};
     use std::time::Duration;
+
+    #[tokio::test]
+    async fn occupied_port_is_named_with_its_cause() {
+        let occupied = listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = occupied.local_addr().unwrap();
+        let error = listen(address).await.unwrap_err();
+        let text = format!("{error:#}");
+        let start = format!("cannot listen on {address}: ");
+        assert!(
+            text.starts_with(&start) && text.len() > start.len(),
+            "{text}"
+        );
+        let next = crate::daemon::next_step(error.as_ref());
+        assert!(next.contains("ss -ltnp"), "{next}");
+    }
 
     /// Waits until the relay has received so many requests for a path.
     async fn wait_for_requests(relay: &ScriptedRelay, path: &str, count: usize) {

@@ -1,6 +1,7 @@
 //! The data key of a data directory: created by `init`, wrapped by a key file of mode 0600.
 
-use anyhow::{Context as _, bail};
+use super::error::DaemonError;
+use anyhow::Context as _;
 use sealpost_e2ee::vault::{DataKey, KeyFile};
 use sealpost_service::{DataDir, read_secret_file};
 use std::path::Path;
@@ -49,23 +50,20 @@ pub(super) fn create(directory: &DataDir) -> anyhow::Result<DataKey> {
 /// The directory holds no node, or its key file is missing, damaged or from another directory.
 pub(super) fn open(directory: &Path) -> anyhow::Result<DataKey> {
     let Some(wrapped) = read_secret_file(&directory.join(DATA_KEY_FILE))? else {
-        bail!(
-            "there is no node in {}; create one with `sealpost init`",
-            directory.display()
-        );
+        return Err(DaemonError::no_node(directory).into());
     };
     let Some(text) = read_secret_file(&directory.join(KEY_FILE))? else {
-        bail!(
-            "the key file {} is missing; restore it from a copy",
-            directory.join(KEY_FILE).display()
-        );
+        let path = directory.join(KEY_FILE);
+        return Err(DaemonError::NoKeyFile { path }.into());
     };
     unwrap(&text, &wrapped)
 }
 
 /// Unwraps a data key with the content of a key file.
 pub(super) fn unwrap(key_file: &[u8], wrapped: &[u8]) -> anyhow::Result<DataKey> {
-    let text =
-        std::str::from_utf8(key_file).context("the key file is damaged: restore it from a copy")?;
-    Ok(KeyFile::parse(text)?.unwrap(wrapped)?)
+    let unusable = |reason: String| DaemonError::UnusableKeyFile { reason };
+    let text = std::str::from_utf8(key_file).map_err(|_| unusable("it is not text".to_owned()))?;
+    let key_file = KeyFile::parse(text).map_err(|error| unusable(error.to_string()))?;
+    let data_key = key_file.unwrap(wrapped);
+    Ok(data_key.map_err(|error| unusable(error.to_string()))?)
 }

@@ -426,6 +426,7 @@ async fn scheduled_backups_are_reported() -> anyhow::Result<()> {
     let incomplete = "[backup]\nevery = \"1 day\"\n";
     fs::write(&config, incomplete)?;
     expect_failure(acme.home(), &["serve"], "set backup.directory too").await?;
+    expect_failure(acme.home(), &["serve"], "next:  correct the setting").await?;
     write_secret(Path::new(&passphrase), "correct horse\n")?;
     fs::write(
         &config,

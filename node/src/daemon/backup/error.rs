@@ -1,6 +1,6 @@
 //! Errors of backups and restores, each with what to do next.
 
-use crate::fault::Fault;
+use crate::{daemon::next_step::next_step, fault::Fault};
 use sealpost_age::{EncryptError, PayloadError, ReadHeaderError, UnlockError};
 use sealpost_service::DataDirError;
 use sealpost_sqlite::OpenError;
@@ -62,10 +62,10 @@ impl BackupError {
             Self::Exists { .. } => "choose another name; an existing file is never overwritten",
             Self::Unfinished { .. } => "if none is running, delete it and run the command again",
             Self::Running => "wait until it has finished, then run the command again",
-            Self::DataKey(_) => "choose the data directory of the node with --data",
-            Self::Database(_) | Self::OpenDatabase(_) | Self::Fault(_) => {
-                "fix the cause, then run the command again"
-            }
+            Self::DataKey(error) => next_step(error.as_ref()),
+            Self::Database(error) => next_step(error),
+            Self::OpenDatabase(error) => next_step(error),
+            Self::Fault(error) => next_step(error),
             Self::Encrypt(_) => "check the recipients and the free space on the disk",
             Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "free some space or choose another disk; nothing was left behind"
@@ -94,7 +94,7 @@ impl BackupError {
                 "restore into a new directory: a restore never replaces a node. Move the old \
                  directory away first if it belongs to this node"
             }
-            Self::DataDirectory(_) => "stop the node that runs there, or choose another directory",
+            Self::DataDirectory(error) => next_step(error),
         }
     }
 
