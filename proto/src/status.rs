@@ -106,7 +106,7 @@ crate::string_enum! {
         /// No receipt arrived within [`UNCONFIRMED_AFTER`](crate::limits::UNCONFIRMED_AFTER) of the
         /// message's expiry.
         Unconfirmed = "unconfirmed" (
-            "your partner never confirmed it: ask whether it arrived, then send it again",
+            "your partner never confirmed it: ask whether it arrived; if not, send it again",
         ),
         /// The message was cancelled before it was sent.
         Cancelled = "cancelled" ("it was cancelled before it was sent"),

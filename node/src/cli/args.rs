@@ -103,7 +103,7 @@ pub enum ApiCommand {
     Inbox(InboxArgs),
     /// Show a message
     Show(MessageArgs),
-    /// Mark messages as read and notify their senders
+    /// Mark messages, and all earlier ones of their chats, as read, and notify their senders
     Read(ReadArgs),
     /// Show the node and its pending deliveries, or the status of one message
     Status(StatusArgs),
@@ -234,7 +234,8 @@ pub enum ConnectionsCommand {
     Block(ConnectionArgs),
     /// Show the safety number, or record that both sides compared it
     Verify(VerifyArgs),
-    /// Clear the warning of a connection without comparing the safety number
+    /// Clear the warning of a connection without comparing the safety number, and resume a
+    /// suspended connection with the identity that is already known
     Acknowledge(ConnectionArgs),
 }
 

@@ -18,6 +18,7 @@ use sealpost_proto::limits::{LOCAL_CONNECT_TIMEOUT, LOCAL_RESPONSE_TIMEOUT, PAGE
 use sealpost_service::http::SocketPath;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    error::Error,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -159,10 +160,22 @@ impl Client {
     /// Creates the error for a failed connection to the daemon.
     #[must_use]
     pub fn unreachable(&self, error: &reqwest::Error) -> CliError {
-        let cause = if error.is_connect() {
+        let kind = find_io_error(error).map(io::Error::kind);
+        if error.is_connect() && kind == Some(io::ErrorKind::PermissionDenied) {
+            let error = io::ErrorKind::PermissionDenied.into();
+            return unreadable(&self.data.join(SOCKET_FILE), &error);
+        }
+        let is_stopped = error.is_connect()
+            && matches!(
+                kind,
+                Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+            );
+        let cause = if is_stopped {
             "connection refused"
         } else if error.is_timeout() {
             "timed out"
+        } else if error.is_connect() {
+            "cannot connect"
         } else {
             "connection lost"
         };
@@ -171,7 +184,11 @@ impl Client {
                 "the daemon of {} does not respond: {cause}",
                 self.data.display()
             ),
-            next: format!("start it: {}", self.start_command),
+            next: if is_stopped {
+                format!("start it: {}", self.start_command)
+            } else {
+                "check its log; restart it if it hangs or has stopped".to_owned()
+            },
         }
     }
 
@@ -258,6 +275,18 @@ fn read_daemon_file(
             },
             _ => unreadable(&data.join(name), &error),
         })
+}
+
+/// Finds the error of the operating system that caused another error.
+fn find_io_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> CliError {

@@ -2,7 +2,7 @@
 
 use crate::{
     api::problem::{Problem, ProblemCode},
-    daemon::backup::BackupError,
+    daemon::{backup::BackupError, next_step},
 };
 use sealpost_node_core::text::visible_line;
 use sealpost_service::{config::ConfigError, escape::escape_block};
@@ -28,7 +28,7 @@ pub enum CliError {
     Daemon(anyhow::Error),
     /// The user pressed Ctrl-C.
     #[error("interrupted")]
-    Interrupted,
+    Interrupted { next: Cow<'static, str> },
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
@@ -71,6 +71,14 @@ impl CliError {
         }
     }
 
+    /// Creates the error for Ctrl-C during a command that may have done a part of its work.
+    #[must_use]
+    pub const fn interrupted() -> Self {
+        Self::Interrupted {
+            next: Cow::Borrowed("check what was done, then run the command again"),
+        }
+    }
+
     /// Creates the error that the daemon would return, for a request that the CLI rejects early.
     #[must_use]
     pub fn problem(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
@@ -86,7 +94,7 @@ impl CliError {
             Self::Usage { .. } => "usage",
             Self::Unreachable { .. } => "daemon_unreachable",
             Self::Daemon(_) => "daemon_failed",
-            Self::Interrupted => "interrupted",
+            Self::Interrupted { .. } => "interrupted",
             Self::Output(_) => "output",
         }
     }
@@ -99,11 +107,11 @@ impl CliError {
             Self::Failed { next, .. }
             | Self::Usage { next, .. }
             | Self::Unreachable { next, .. } => next,
+            Self::Interrupted { next } => next,
             Self::Daemon(error) => match error.downcast_ref::<Problem>() {
                 Some(problem) => &problem.next,
-                None => "fix the cause, then run the command again",
+                None => next_step(error.as_ref()),
             },
-            Self::Interrupted => "run the command again; no partial work is left behind",
             Self::Output(_) => "check the target of the output",
         }
     }
@@ -118,7 +126,7 @@ impl CliError {
             Self::Problem(_) | Self::Failed { .. } | Self::Daemon(_) | Self::Output(_) => 1,
             Self::Usage { .. } => 2,
             Self::Unreachable { .. } => 3,
-            Self::Interrupted => 130,
+            Self::Interrupted { .. } => 130,
         })
     }
 

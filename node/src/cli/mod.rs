@@ -76,7 +76,9 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Config { command } => commands::config::run(&command, &data, &mut console),
         Command::Completions(args) => commands::completions::run(&args, &mut console),
         Command::Watch(args) => {
-            until_interrupt(commands::watch::run(&args, &data, &mut console)).await
+            let watching = commands::watch::run(&args, &data, &mut console);
+            let next = "continue with: sealpost watch".into();
+            until_interrupt(watching, CliError::Interrupted { next }).await
         }
         // `send` handles Ctrl-C itself, because it first discards the files it staged.
         Command::Api(command @ ApiCommand::Send(_)) => {
@@ -89,7 +91,8 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         }
         Command::Api(command) => {
             let client = Client::open(&data)?;
-            until_interrupt(Box::pin(run_api_command(command, &client, &mut console))).await
+            let work = Box::pin(run_api_command(command, &client, &mut console));
+            until_interrupt(work, CliError::interrupted()).await
         }
     }
 }
@@ -117,10 +120,13 @@ pub async fn run_api_command(
 }
 
 /// Drops the work on Ctrl-C, and with it temporary files and connections.
-async fn until_interrupt(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+async fn until_interrupt(
+    work: impl Future<Output = Result<(), CliError>>,
+    interrupted: CliError,
+) -> Result<(), CliError> {
     tokio::select! {
         outcome = work => outcome,
-        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
+        _ = tokio::signal::ctrl_c() => Err(interrupted),
     }
 }
 

@@ -239,6 +239,61 @@ async fn stopped_daemon_error_names_the_start_command() {
 }
 
 #[tokio::test]
+async fn daemon_that_hangs_up_is_not_started_again() {
+    let data = tempfile::tempdir().unwrap();
+    let socket = data.path().join(crate::daemon::SOCKET_FILE);
+    let listener = tokio::net::UnixListener::bind(socket).unwrap();
+    std::fs::write(data.path().join(crate::daemon::TOKEN_FILE), "token").unwrap();
+    tokio::spawn(async move {
+        loop {
+            drop(listener.accept().await);
+        }
+    });
+    let client = Client::open(data.path()).unwrap();
+    let error = client.get::<Value>(&["v1", "node"], &()).await.unwrap_err();
+    assert_eq!(error.code(), "daemon_unreachable");
+    assert!(
+        error.next().starts_with("check its log"),
+        "{}",
+        error.next()
+    );
+}
+
+#[tokio::test]
+async fn both_deadlines_are_shown_without_required_action() {
+    let mut message = incoming(1, "Bolt", "hello");
+    message.deliver_by = Some("2026-11-21T10:00:00.000Z".parse().unwrap());
+    message.read_by = Some("2026-11-22T10:00:00.000Z".parse().unwrap());
+    let daemon = FakeDaemon::start(Script {
+        messages: vec![message],
+        ..Script::default()
+    })
+    .await;
+    let text = daemon.output(&["show", MESSAGE]).await;
+    for line in [
+        "Deliver by 2026-11-21 10:00:00 UTC",
+        "Read by  2026-11-22 10:00:00 UTC",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn suspended_connection_can_be_resumed_or_blocked() {
+    let mut suspended = connection("CON-1111-2222-3333", "Bolt", "suspended", "out");
+    suspended["warning"] = json!({"code": "other_identity", "text": "ask the partner"});
+    let daemon = FakeDaemon::start(Script {
+        connections: vec![suspended],
+        ..Script::default()
+    })
+    .await;
+    let text = daemon.output(&["connections"]).await;
+    let commands = "  sealpost connections acknowledge CON-1111-2222-3333   or   \
+                    sealpost connections block CON-1111-2222-3333";
+    assert_eq!(text.lines().last(), Some(commands));
+}
+
+#[tokio::test]
 async fn terminal_without_width_cuts_nothing() {
     let name = "A name that is much longer than a column of a narrow terminal";
     let daemon = FakeDaemon::start(Script {

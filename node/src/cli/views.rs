@@ -124,9 +124,9 @@ pub(super) fn attachment_status(file: &Attachment) -> (String, StatusColor) {
             StatusColor::Yellow,
         ),
         AttachmentStatus::Uploaded => ("uploaded".to_owned(), StatusColor::Green),
-        AttachmentStatus::Released => ("released".to_owned(), StatusColor::Green),
+        AttachmentStatus::Released => ("no longer needed".to_owned(), StatusColor::Green),
         AttachmentStatus::Cancelled => ("cancelled".to_owned(), StatusColor::Red),
-        AttachmentStatus::Offered => (format!("offered{reason}"), StatusColor::Yellow),
+        AttachmentStatus::Offered => (format!("not downloaded{reason}"), StatusColor::Yellow),
         AttachmentStatus::Waiting => (format!("waiting{reason}"), StatusColor::Yellow),
         AttachmentStatus::Downloading => (
             format!("downloading {percent} %{reason}"),

@@ -26,10 +26,10 @@ pub struct BackupCreateArgs {
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: Option<PathBuf>,
     /// Public key that can decrypt the backup (age1…, from age-keygen); can be repeated. Without
-    /// it, a passphrase encrypts the backup
+    /// it, the backup is encrypted with a passphrase
     #[arg(long, value_name = "KEY", value_parser = Recipient::parse)]
     pub recipient: Vec<Recipient>,
-    /// File with the passphrase; without it, the passphrase is asked for
+    /// File with the passphrase; without this or --recipient, you are prompted
     #[arg(
         long,
         value_name = "FILE",
@@ -66,7 +66,7 @@ pub struct BackupSecretArgs {
     /// Key file of the recipient (from age-keygen)
     #[arg(long, value_name = "KEYFILE", value_hint = ValueHint::FilePath)]
     pub identity: Option<PathBuf>,
-    /// File with the passphrase; without it, the passphrase is asked for
+    /// File with the passphrase; without this or --identity, you are prompted
     #[arg(
         long,
         value_name = "FILE",

@@ -73,7 +73,9 @@ async fn create(
     };
     let created = tokio::select! {
         created = backup::create(data, &file, Arc::new(protection)) => created?,
-        _ = tokio::signal::ctrl_c() => return Err(CliError::Interrupted),
+        _ = tokio::signal::ctrl_c() => return Err(CliError::Interrupted {
+            next: "run the command again; no backup was written".into(),
+        }),
     };
     let (path, files) = (created.path.display(), created.files);
     if console.is_json() {

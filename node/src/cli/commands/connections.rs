@@ -10,6 +10,7 @@ use crate::{
         units,
     },
 };
+use sealpost_node_core::model::ConnectionWarning;
 
 /// Digit groups of the safety number on one line.
 const GROUPS_PER_LINE: usize = 4;
@@ -90,8 +91,12 @@ fn show_warning(connection: &Connection, console: &mut Console) -> Result<(), Cl
     };
     console.print_line("")?;
     console.print_line(format!("{}: {}", connection.contact, warning.text))?;
+    let [first, second] = match warning.code {
+        ConnectionWarning::OtherIdentity => ["acknowledge", "block"],
+        _ => ["verify", "acknowledge"],
+    };
     console.print_line(format!(
-        "  sealpost connections verify {0}   or   sealpost connections acknowledge {0}",
+        "  sealpost connections {first} {0}   or   sealpost connections {second} {0}",
         connection.id
     ))
 }

@@ -185,7 +185,10 @@ fn check_ready(attachment: &Attachment) -> Result<(), CliError> {
         AttachmentStatus::Offered => {
             "omit --no-wait, or download the file first: sealpost files fetch FILE"
         }
-        AttachmentStatus::Failed => "ask the sender to send the file again",
+        AttachmentStatus::Failed => {
+            "download it again: sealpost files fetch FILE. If that fails, ask the sender to send \
+             the file again"
+        }
         AttachmentStatus::Staged
         | AttachmentStatus::Uploading
         | AttachmentStatus::Uploaded

@@ -27,7 +27,7 @@ pub async fn run(args: &ReadArgs, client: &Client, console: &mut Console) -> Res
 fn describe(read: &ReadMessage) -> String {
     let (id, contact) = (&read.message.id, &read.message.sender.contact);
     match read.read_count {
-        0 => format!("{id} was read before."),
+        0 => format!("{id} is already marked as read."),
         1 => format!("Marked {id} as read; {contact} is notified."),
         count => format!(
             "Marked {count} messages of the chat up to {id} as read; {contact} is notified."

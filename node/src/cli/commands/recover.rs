@@ -31,7 +31,8 @@ pub async fn run(
 /// Asks a person on the terminal.
 fn confirm() -> Result<(), CliError> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        let message = "this replaces the sessions with all partners, which see a warning";
+        let message = "confirmation required: this replaces the sessions with all partners, \
+                       which see a warning";
         return Err(CliError::usage(message, "pass --yes if you are sure"));
     }
     let question = "Replace the sessions with all partners? They see a warning. [y/N] ";

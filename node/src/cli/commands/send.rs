@@ -43,7 +43,7 @@ pub async fn run(args: SendArgs, client: &Client, console: &mut Console) -> Resu
     let mut staged = Vec::new();
     let sent = tokio::select! {
         sent = stage_and_send(&files, &mut staged, &mut request, client, console) => sent,
-        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
+        _ = tokio::signal::ctrl_c() => Err(CliError::interrupted()),
     };
     let page = match sent {
         Ok(page) => page,
@@ -55,6 +55,7 @@ pub async fn run(args: SendArgs, client: &Client, console: &mut Console) -> Resu
     if request.client_id.is_some() {
         discard_repeated(staged, &page, client).await;
     }
+    let next = describe_acceptance(&page);
     let finish = async {
         let Some(waiter) = waiter else {
             return print_result(&page, client, console).await;
@@ -65,9 +66,21 @@ pub async fn run(args: SendArgs, client: &Client, console: &mut Console) -> Resu
         waiter.run(page, args.timeout, client, console).await
     };
     tokio::select! {
-        outcome = finish => outcome,
-        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
+        outcome = finish => outcome.map_err(|error| match error {
+            CliError::Unreachable { message, .. } => CliError::Unreachable { message, next },
+            error => error,
+        }),
+        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted { next: next.into() }),
     }
+}
+
+/// Says that a message must not be sent again although the command did not finish.
+fn describe_acceptance(page: &Page<Message>) -> String {
+    let id = page.items.first().map_or("", |message| message.id.as_str());
+    format!(
+        "the node has accepted the message and will deliver it: do not send it again; follow it \
+         with: sealpost status {id}"
+    )
 }
 
 /// Builds the request without its attachments.

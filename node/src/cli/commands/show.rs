@@ -63,13 +63,11 @@ fn format_header(message: &Message, console: &Console) -> Vec<String> {
     ));
     lines.extend(message.reply_to.as_ref().map(|id| format!("Reply to {id}")));
     if message.action_required {
-        let by = message
-            .read_by
-            .or(message.deliver_by)
-            .map(|at| format!(" by {}", format_timestamp(at)))
-            .unwrap_or_default();
-        lines.push(format!("Action   required{by}"));
+        lines.push("Action   required".to_owned());
     }
+    let deadline = |label: &str, at| format!("{label} {}", format_timestamp(at));
+    lines.extend(message.deliver_by.map(|at| deadline("Deliver by", at)));
+    lines.extend(message.read_by.map(|at| deadline("Read by ", at)));
     lines
 }
 

@@ -51,8 +51,10 @@ pub(super) struct Script {
     pub(super) content: Vec<u8>,
     pub(super) files: Vec<Attachment>,
     pub(super) listed: Vec<ListedAttachment>,
-    /// Content of the event stream, which stays open afterwards.
+    /// Content of the event stream.
     pub(super) events: String,
+    /// Whether the event stream ends after its content, and fails after a send.
+    pub(super) loses_events_after_send: bool,
     /// A file that the daemon overwrites while it receives an upload.
     pub(super) overwritten_on_upload: Option<PathBuf>,
     /// Error response to every send.
@@ -306,14 +308,21 @@ async fn send(
 }
 
 async fn events(State(script): State<Shared>) -> Response {
-    let events = script.lock().unwrap().events.clone();
+    let (events, is_finite, is_lost) = {
+        let script = script.lock().unwrap();
+        let is_finite = script.loses_events_after_send;
+        let is_lost = is_finite && !script.sent.is_empty();
+        (script.events.clone(), is_finite, is_lost)
+    };
+    assert!(!is_lost, "closes the connection without a response");
     let first = futures_util::stream::iter([Ok::<_, io::Error>(events)]);
-    let stream = futures_util::StreamExt::chain(first, futures_util::stream::pending());
-    (
-        [("content-type", "text/event-stream")],
-        Body::from_stream(stream),
-    )
-        .into_response()
+    let body = if is_finite {
+        Body::from_stream(first)
+    } else {
+        let rest = futures_util::stream::pending();
+        Body::from_stream(futures_util::StreamExt::chain(first, rest))
+    };
+    ([("content-type", "text/event-stream")], body).into_response()
 }
 
 pub(super) fn attachment(id: &str, name: &str, size: u64, status: AttachmentStatus) -> Attachment {

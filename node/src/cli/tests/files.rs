@@ -84,7 +84,7 @@ async fn saving_fails_for_failed_and_unfinished_downloads() {
         (
             AttachmentStatus::Failed,
             vec!["files", "save", MESSAGE, "--to", to],
-            "ask the sender to send the file again",
+            "download it again",
         ),
         (
             AttachmentStatus::Ready,

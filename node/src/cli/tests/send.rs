@@ -85,7 +85,7 @@ async fn refused_send_leaves_nothing_staged() {
         .await;
     let error = outcome.unwrap_err();
     assert_eq!((error.code(), text.as_str()), ("not_accepted", ""));
-    assert!(error.next().contains("sealpost connections accept"));
+    assert_eq!(error.next(), ProblemCode::NotAccepted.next());
     assert_eq!(daemon.script().deleted, ["ATC-1"]);
 }
 
@@ -170,6 +170,25 @@ async fn wait_prints_changes_until_all_are_delivered() {
     assert!(
         daemon.script().requests[0].starts_with("GET /v1/events"),
         "it subscribes before it sends"
+    );
+}
+
+#[tokio::test]
+async fn lost_daemon_after_acceptance_warns_against_repeating() {
+    let daemon = FakeDaemon::start(Script {
+        loses_events_after_send: true,
+        ..Script::default()
+    })
+    .await;
+    let (_, outcome) = daemon
+        .run(&["send", "--to", "Bolt", "-m", "hi", "--wait", "delivered"])
+        .await;
+    let error = outcome.unwrap_err();
+    assert_eq!(error.code(), "daemon_unreachable");
+    let next = error.next();
+    assert!(
+        next.contains("do not send it again") && next.ends_with(MESSAGE),
+        "{next}"
     );
 }
 

@@ -238,3 +238,20 @@ async fn ctrl_c_leaves_no_partial_state() -> anyhow::Result<()> {
     .await?;
     stop_all(env, [acme, bolt]).await
 }
+
+#[tokio::test]
+async fn ctrl_c_after_acceptance_warns_against_repeating() -> anyhow::Result<()> {
+    let (env, acme, bolt) = connected_nodes().await?;
+    let log = env.directory().join("cli.log");
+    let send = ["send", "--to", "Bolt", "-m", "once", "--wait", "read"];
+    let mut sending = acme.home().start_cli(&send, &log)?;
+    let accepted = sending.read_first_line().await?;
+    sending.signal(Signal::INT)?;
+    ensure!(sending.wait_for_exit().await?.code() == Some(130));
+    let words = fs::read_to_string(&log)?;
+    let id = &acme.api()?.list_messages(Direction::Out).await?[0].id;
+    ensure!(accepted.starts_with(id.as_str()), "{accepted}");
+    let next = format!("do not send it again; follow it with: sealpost status {id}");
+    ensure!(words.contains(&next), "{words}");
+    stop_all(env, [acme, bolt]).await
+}
