@@ -200,7 +200,8 @@ pub(crate) fn join_session(
     }
     match started.reason {
         InitReason::Restore => {
-            deliveries::mark_healing(tx, id, "the partner's node was restored from a backup")?;
+            let why = "the partner's node lost its sessions; the message is sent again";
+            deliveries::mark_healing(tx, id, why)?;
             request_missing(tx, loaded, Timestamp::default())
         }
         InitReason::Desync => {

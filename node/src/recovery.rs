@@ -90,11 +90,11 @@ fn recover_connection(
         pairing::publish_prekeys(tx, id, publication)?;
     }
     if !matches!(loaded.secrets.phase, Phase::Accepting | Phase::Accepted) {
-        let why = "this node was restored before the connection was accepted: connect again with \
-                   a new invite";
+        let why = "this node lost its sessions before the connection was accepted: connect again \
+                   with a new invite";
         return connections::set_health(tx, id, HealthState::Broken, Some(why));
     }
-    let why = "this node was restored; it asks the partner for what is missing";
+    let why = "this node starts new sessions and requests what is missing";
     connections::set_health(tx, id, HealthState::Healing, Some(why))?;
     deliveries::mark_healing(tx, id, why)?;
     healing::queue_restore(tx, &loaded, at)

@@ -122,14 +122,18 @@ pub(super) fn connection(row: &connections::ConnectionRow) -> Connection {
 pub(super) fn node_warning(code: NodeWarning, at: Timestamp) -> DatedWarning {
     let text = match code {
         NodeWarning::SecondNode => {
-            "a second node runs with this node's identity, so messages can arrive at either, or \
-             this machine was set back to a snapshot while the node ran: stop the other node, then \
-             run: sealpost recover"
+            "a second copy of this node is running and takes messages from it, or a snapshot of \
+             this machine was restored while the node was running. If another copy of this node \
+             runs, stop it. If you restored a snapshot, no other copy runs. Then run: sealpost \
+             recover. If neither applies, the data directory may have been stolen: see \
+             docs/SECURITY.md."
         }
         NodeWarning::SetBack => {
-            "this node was started with an older copy of its data: it starts new sessions and asks \
-             all partners for what is missing here; messages that it had sent in the meantime are \
-             not in this copy, but their recipients have them"
+            "this node was started with an older copy of its data. It starts new sessions and \
+             requests from all partners what is missing here. Messages that it had sent since the \
+             copy was made are not in the copy, but their recipients have them. Tell your partners \
+             to expect a warning, and compare the safety numbers again. If nobody restored a copy \
+             or a snapshot, see docs/SECURITY.md."
         }
     };
     DatedWarning {
@@ -142,23 +146,29 @@ pub(super) fn node_warning(code: NodeWarning, at: Timestamp) -> DatedWarning {
 fn warning(code: ConnectionWarning) -> Warning {
     let text = match code {
         ConnectionWarning::OtherIdentity => {
-            "somebody with another identity tried to continue this connection; nothing is sent \
-             until you acknowledge the warning or block the connection: ask the partner first"
+            "somebody with another identity tried to continue this connection. Sending is \
+             suspended. Ask the partner, for example by telephone. To resume with the identity \
+             that you know, acknowledge the warning. To end the connection, block it."
         }
         ConnectionWarning::Reset => {
             "the partner's node started a session that does not continue the earlier one, as after \
-             a restore or in an attack: compare the safety number"
+             a restore or in an attack. Compare the safety number."
         }
         ConnectionWarning::Forked => {
-            "the partner's node was set back to an older state, or runs twice: ask the partner"
+            "the partner's node was rolled back to an older state, or a second copy of it is \
+             running. Ask the partner, for example by telephone. If two copies are running, the \
+             partner has to stop one of them. Then acknowledge the warning."
         }
         ConnectionWarning::SetBack => {
-            "the partner has received more than this node has sent: this node was set back to an \
-             older copy of its data, or runs twice"
+            "the partner has received more than this node has sent: this node was rolled back to \
+             an older copy of its data, or a second copy of it is running. If another copy of this \
+             node runs, stop it. If you restored a copy or a snapshot, no other copy runs. Then \
+             run: sealpost recover. If neither applies, see docs/SECURITY.md."
         }
         ConnectionWarning::ManyRepairs => {
-            "the session had to be replaced many times in a day: ask the partner whether its node \
-             runs twice"
+            "the session had to be replaced many times in a day, as when two copies of a node are \
+             running. Make sure that only one copy of this node runs, and ask the partner to do \
+             the same. Then acknowledge the warning."
         }
     };
     Warning {

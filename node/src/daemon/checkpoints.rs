@@ -18,7 +18,7 @@ use sealpost_proto::{ErrorCode, limits, wire};
 use sealpost_relay_client::{ClientError, StoredCheckpoint};
 use std::{sync::Arc, time::Duration};
 
-/// Attempts to replace the checkpoint at the relay in a row: a second node can write one in
+/// Consecutive attempts to replace the checkpoint at the relay: a second node can write one in
 /// between, and a relay could claim so every time.
 const STORE_ATTEMPTS_MAX: u32 = 3;
 

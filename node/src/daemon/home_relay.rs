@@ -288,7 +288,8 @@ impl HomeRelay {
 fn refusal_reason(problem: &Problem) -> String {
     let advice = match problem.code {
         ErrorCode::AccountUnknown => "; this node registers again",
-        ErrorCode::RegistrationTokenInvalid | ErrorCode::RegistrationClosed => {
+        ErrorCode::RegistrationClosed => "; ask its operator to permit registrations",
+        ErrorCode::RegistrationTokenInvalid => {
             "; ask its operator for a registration token, and restart the node with the token in \
              SEALPOST_REGISTRATION_TOKEN"
         }
