@@ -98,9 +98,13 @@ crate::string_enum! {
         /// The expiry has passed.
         EnvelopeExpired = "envelope_expired" (422, false, "the envelope has expired"),
         /// The number, length or digest of the part is wrong.
-        PartInvalid = "part_invalid" (422, false, "the part does not belong to the blob"),
-        /// The webhook's address is not allowed, or it failed the challenge.
-        WebhookInvalid = "webhook_invalid" (422, false, "the webhook failed the challenge"),
+        PartInvalid = "part_invalid" (
+            422,
+            false,
+            "the number, length or digest of the part is wrong",
+        ),
+        /// The URL of the webhook is not allowed.
+        WebhookInvalid = "webhook_invalid" (422, false, "the webhook URL is not allowed"),
         /// The mailbox has reached its limit.
         MailboxFull = "mailbox_full" (429, true, "the mailbox is full"),
         /// The operator suspended the account of the mailbox.

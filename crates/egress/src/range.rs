@@ -9,9 +9,7 @@ pub struct IpRange(IpNet);
 
 /// Error for text that is not an [`IpRange`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "\"{text}\" is not an address range; write for example 10.0.0.0/8, with zeros after the prefix"
-)]
+#[error("\"{text}\" is not an address range such as 10.0.0.0/8; the host bits must be zero")]
 pub struct ParseIpRangeError {
     text: String,
 }

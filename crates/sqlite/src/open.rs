@@ -52,7 +52,10 @@ pub enum OpenError {
         supported: u32,
     },
     /// The file is not a database, or belongs to another program.
-    #[error("{} is not a database of this program: choose another data directory", path.display())]
+    #[error(
+        "{} is not a database of this program, or is damaged: check --data, or restore a backup",
+        path.display()
+    )]
     NotOurs {
         /// Path of the file.
         path: PathBuf,

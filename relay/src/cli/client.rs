@@ -223,12 +223,12 @@ impl Client {
             "the relay on {} does not respond: {cause}",
             self.data.display()
         );
-        CliError::unreachable(message, start_hint(&self.data))
+        CliError::unreachable(message, "check its log; restart it if it hangs")
     }
 
     fn unexpected_response(&self, cause: &str) -> CliError {
         let message = format!("unexpected response from the relay: {cause}");
-        CliError::unreachable(message, "use the sealpost-relay version that is running")
+        CliError::failed(message, "use the sealpost-relay version that is running")
     }
 }
 
@@ -260,7 +260,7 @@ fn not_running(data: &Path) -> CliError {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> CliError {
-    CliError::unreachable(
+    CliError::failed(
         format!("cannot open {}: {error}", path.display()),
         "run the command as the relay's user, or with sudo",
     )

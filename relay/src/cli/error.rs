@@ -18,6 +18,9 @@ pub(crate) enum CliError {
     /// The command line is invalid.
     #[error("{message}")]
     Usage { message: String, next: String },
+    /// The relay may be running, but the command cannot use it.
+    #[error("{message}")]
+    Failed { message: String, next: String },
     /// The relay is not running or does not respond.
     #[error("{message}")]
     Unreachable { message: String, next: String },
@@ -50,6 +53,13 @@ impl CliError {
         }
     }
 
+    pub(super) fn failed(message: impl Into<String>, next: impl Into<String>) -> Self {
+        Self::Failed {
+            message: message.into(),
+            next: next.into(),
+        }
+    }
+
     pub(super) fn unreachable(message: impl Into<String>, next: impl Into<String>) -> Self {
         Self::Unreachable {
             message: message.into(),
@@ -65,6 +75,7 @@ impl CliError {
         match self {
             Self::Refused(problem) => problem.code.as_str(),
             Self::Usage { .. } => "usage",
+            Self::Failed { .. } => "failed",
             Self::Unreachable { .. } => "relay_unreachable",
             Self::Output(_) => "output",
         }
@@ -73,7 +84,9 @@ impl CliError {
     fn next(&self) -> &str {
         match self {
             Self::Refused(problem) => next_step(problem.code),
-            Self::Usage { next, .. } | Self::Unreachable { next, .. } => next,
+            Self::Usage { next, .. }
+            | Self::Failed { next, .. }
+            | Self::Unreachable { next, .. } => next,
             Self::Output(_) => "check the destination of the output",
         }
     }
@@ -86,7 +99,7 @@ impl CommandFailure {
         ExitCode::from(match &self.error {
             // A broken pipe is normal: `head` closes it after the lines that it needs.
             CliError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            CliError::Refused(_) | CliError::Output(_) => 1,
+            CliError::Refused(_) | CliError::Failed { .. } | CliError::Output(_) => 1,
             CliError::Usage { .. } => 2,
             CliError::Unreachable { .. } => 3,
         })

@@ -111,7 +111,7 @@ impl Output {
         }
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Err(CliError::usage(
-                "this cannot be undone",
+                "confirmation required: this cannot be undone",
                 "pass --yes if you are sure",
             ));
         }
@@ -248,7 +248,7 @@ mod tests {
         for width in [None, Some(0)] {
             let (mut output, written) = output_with_width(width);
             let mut table = TextTable::new(&["ACCOUNT", "LAST ERROR"]);
-            let error = "the endpoint responded with status 503 and asked to wait";
+            let error = "the endpoint responded with status 503 and Retry-After";
             table.add_row(vec![cell("account"), cell(error)]);
             output.print_table(table).unwrap();
             let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();

@@ -113,7 +113,7 @@ pub(super) const fn describe_lane_state(state: LaneState) -> (&'static str, Stat
         LaneState::Ready => ("ready", StatusColor::Good),
         LaneState::Leased => ("sending", StatusColor::Good),
         LaneState::BackingOff => ("backing off", StatusColor::Warning),
-        LaneState::AskedToWait => ("asked to wait", StatusColor::Warning),
+        LaneState::AskedToWait => ("waiting (Retry-After)", StatusColor::Warning),
         LaneState::Pull => ("pull", StatusColor::Neutral),
         LaneState::Unverified => ("unverified", StatusColor::Warning),
         LaneState::Off => ("webhook off", StatusColor::Bad),

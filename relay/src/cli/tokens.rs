@@ -87,8 +87,8 @@ async fn create(args: CreateArgs, client: &Client, output: &mut Output) -> Resul
         format!(", for {}", format_duration(lifetime))
     });
     output.print_hint(format!(
-        "Valid for {uses}{lifetime}. It is not shown again. Pass it to a node as \
-         --registration-token."
+        "Valid for {uses}{lifetime}. It is not shown again. Pass it to a node in the variable \
+         SEALPOST_REGISTRATION_TOKEN."
     ))
 }
 

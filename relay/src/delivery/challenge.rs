@@ -79,7 +79,8 @@ impl WebhookTester {
         }
     }
 
-    /// Sends the challenge. All failures that tell about the port take until the timeout.
+    /// Sends the challenge. All failures that would reveal something about the port are reported
+    /// only at the timeout.
     async fn call(
         &self,
         account: AccountId,

@@ -98,8 +98,8 @@ problems!(TestProblems: ANY_KEY, KNOWN; SessionInvalid);
 /// Test the webhook
 ///
 /// The relay calls the webhook with a challenge and reports each step. If it succeeds, the webhook
-/// becomes active. Each account can have one test at a time; the relay runs few tests at a time in
-/// all and of the same server. If the endpoint sends no HTTP response, the test takes its whole time,
+/// becomes active. Each account can have one test at a time; the relay limits concurrent tests in
+/// total and per server. If the endpoint sends no HTTP response, the test takes its whole time,
 /// 15 seconds, whatever the reason.
 #[utoipa::path(
     post, path = "/v1/account/webhook-test", operation_id = "test_webhook", tag = "accounts",

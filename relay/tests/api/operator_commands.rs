@@ -8,7 +8,11 @@ use sealpost_proto::{EnvelopeState, wire::SubmitRequest};
 use sealpost_relay::AdminListen;
 use serde_json::Value;
 use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Stdio};
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixListener,
+    process::Command,
+};
 
 /// Exit code and output of a command.
 struct CommandOutput {
@@ -76,6 +80,36 @@ async fn commands_without_relay_suggest_starting_it() {
 }
 
 #[tokio::test]
+async fn exit_code_distinguishes_silent_and_incompatible_relays() {
+    for (response, code, name, next) in [
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok",
+            1,
+            "failed",
+            "use the sealpost-relay version",
+        ),
+        ("", 3, "relay_unreachable", "check its log"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("admin-token"), "token").unwrap();
+        let listener = UnixListener::bind(directory.path().join("admin.sock")).unwrap();
+        tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let _ = client.read(&mut [0; 4096]).await.unwrap();
+            client.write_all(response.as_bytes()).await.unwrap();
+        });
+        let output = run_command(directory.path(), "stats --json").await;
+        let error: Value = serde_json::from_str(&output.err).unwrap();
+        assert_eq!(
+            (output.code, &error["code"]),
+            (code, &name.into()),
+            "{error}"
+        );
+        assert!(error["next"].as_str().unwrap().starts_with(next), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn accounts_commands_work() {
     let relay = Relay::start().await;
     let hook = TestWebhook::listen().await;
@@ -133,7 +167,7 @@ async fn accounts_commands_work() {
         (unconfirmed.code, &*unconfirmed.err),
         (
             2,
-            "error: this cannot be undone\nnext:  pass --yes if you are sure\n"
+            "error: confirmation required: this cannot be undone\nnext:  pass --yes if you are sure\n"
         )
     );
     assert_eq!(

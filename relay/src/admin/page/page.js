@@ -21,7 +21,7 @@ const STATES = {
   ready: ["ready", ""],
   leased: ["sending", "good"],
   backing_off: ["backing off", "waiting"],
-  asked_to_wait: ["asked to wait", "waiting"],
+  asked_to_wait: ["waiting (Retry-After)", "waiting"],
   pull: ["pull", ""],
   unverified: ["webhook unverified", "waiting"],
   off: ["webhook off", "bad"],

@@ -364,7 +364,10 @@ async fn check_public_address(
             let other = known.origin;
             findings.fail(
                 "address",
-                format!("the relay at {origin} has public_url {other}: make both the same"),
+                format!(
+                    "the relay at {origin} has public_url {other}: set public_url to the address \
+                     that nodes use"
+                ),
             );
         }
         Ok(known) => {
