@@ -13,10 +13,11 @@ use syn::{
 };
 
 /// Crates whose modules are checked.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "proto",
     "crates/e2ee",
     "crates/signatures",
+    "crates/age",
     "crates/relay-core",
     "crates/node-core",
     "crates/sqlite",
