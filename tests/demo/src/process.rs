@@ -154,7 +154,9 @@ impl Program {
     }
 }
 
-/// Running process. It exits when this is dropped or when this program exits for any reason.
+/// Running process. It is killed when this is dropped. A process of a multi-role program also exits
+/// when this program exits for any reason; an installed binary continues to run if this program is
+/// killed.
 #[derive(Debug)]
 pub struct Process {
     name: String,
