@@ -22,7 +22,7 @@ pub struct WrittenCheckpoint {
 }
 
 /// Evaluates the checkpoints that were found in the local file and at the relay at start, recovers
-/// the node if its database was set back, and writes the next checkpoint.
+/// the node if its database was rolled back, and writes the next checkpoint.
 pub fn start(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
@@ -44,10 +44,10 @@ pub fn start(
         connections,
         database = own.last().map_or(0, |own| own.generation),
         checkpoint = latest.generation,
-        "the database is older than what this node has done since: it was set back or restored, or \
+        "the database is older than what this node has done since: it was rolled back or restored, or \
          a second node runs with this identity; starting new sessions with all partners"
     );
-    node_warnings::set(tx, NodeWarning::SetBack)?;
+    node_warnings::set(tx, NodeWarning::RolledBack)?;
     write(tx, identity, Decision::Recover, Some(latest))
 }
 
@@ -85,7 +85,7 @@ pub fn resolve(
         Decision::Write | Decision::Recover => write(tx, identity, decision, None).map(Some),
         Decision::Alert => {
             tracing::error!(
-                "a second node runs with this identity, or this node was set back while it ran: \
+                "a second node runs with this identity, or this node was rolled back while it ran: \
                  stop one of them"
             );
             node_warnings::set(tx, NodeWarning::SecondNode)?;

@@ -61,7 +61,7 @@ pub struct Files {
     pub message_size_max: ByteSize,
 }
 
-/// Checkpoints, from which a node recognises that its data directory was set back.
+/// Checkpoints, from which a node recognises that its data directory was rolled back.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {

@@ -129,7 +129,7 @@ pub fn start_session(
         return Ok(false);
     }
     tracing::info!(%connection, reason = ?start.reason, "started a new session");
-    // A node that was set back without noticing it has no secrets of the bundle at the relay.
+    // A node that was rolled back without noticing it has no secrets of the bundle at the relay.
     let publication = match start.reason {
         InitReason::Desync => loaded
             .secrets
@@ -447,13 +447,13 @@ fn recover_connection(
     let id = loaded.id;
     tracing::warn!(
         connection = %id,
-        "the partner has received more than this node has sent: this node was set back, or a \
+        "the partner has received more than this node has sent: this node was rolled back, or a \
          second node runs with its identity; starting a new session"
     );
     // The peer has other messages under the numbers of these.
     outbox::forget_numbers(tx, id, loaded.secrets.incarnation, at)?;
     loaded.secrets.renew_incarnation(tx.rng);
-    connections::set_warning(tx, id, ConnectionWarning::SetBack)?;
+    connections::set_warning(tx, id, ConnectionWarning::RolledBack)?;
     if relay_jobs::contains(tx, id.into(), JobKind::StartSession)? {
         return connections::save(tx, loaded);
     }

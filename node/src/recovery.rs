@@ -1,5 +1,5 @@
 //! Recovery of a node whose database is older than what it has sent and received: restored from a
-//! backup, or set back to an earlier copy (docs/e2ee.md#healing).
+//! backup, or rolled back to an earlier copy (docs/e2ee.md#healing).
 
 use crate::{
     conversation,

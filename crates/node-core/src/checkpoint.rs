@@ -15,7 +15,8 @@
 //! | unknown | recover | alert |
 //!
 //! - *Write*: the node writes a checkpoint over the one that was found.
-//! - *Recover*: the database was set back. The node starts new sessions and adopts the generation.
+//! - *Recover*: the database was rolled back. The node starts new sessions and adopts the
+//!   generation.
 //! - *Alert*: a second node runs with this identity, so people are warned, and the node adopts the
 //!   generation. It does not recover, because the second node would do the same: both would replace
 //!   their sessions for ever.
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn database_without_checkpoints_was_set_back() {
+    fn database_without_checkpoints_was_rolled_back() {
         let found = checkpoint(1, 1);
         let decide = |found| evaluate(&[], found, Moment::Start);
         assert_eq!(decide(Some(&found)), Decision::Recover);

@@ -128,7 +128,7 @@ pub(super) fn node_warning(code: NodeWarning, at: Timestamp) -> DatedWarning {
              recover. If neither applies, the data directory may have been stolen: see \
              docs/SECURITY.md."
         }
-        NodeWarning::SetBack => {
+        NodeWarning::RolledBack => {
             "this node was started with an older copy of its data. It starts new sessions and \
              requests from all partners what is missing here. Messages that it had sent since the \
              copy was made are not in the copy, but their recipients have them. Tell your partners \
@@ -159,7 +159,7 @@ fn warning(code: ConnectionWarning) -> Warning {
              running. Ask the partner, for example by telephone. If two copies are running, the \
              partner has to stop one of them. Then acknowledge the warning."
         }
-        ConnectionWarning::SetBack => {
+        ConnectionWarning::RolledBack => {
             "the partner has received more than this node has sent: this node was rolled back to \
              an older copy of its data, or a second copy of it is running. If another copy of this \
              node runs, stop it. If you restored a copy or a snapshot, no other copy runs. Then \

@@ -58,14 +58,14 @@ fn known_checkpoints_cause_no_recovery() {
 }
 
 #[test]
-fn database_that_was_set_back_recovers_once() {
+fn database_that_was_rolled_back_recovers_once() {
     let mut pair = connected_pair(920);
     start_with(&mut pair.acme, &[]);
     let ahead = foreign(7);
     let written = start_with(&mut pair.acme, &[ahead]);
     assert_eq!(written.decision, Decision::Recover);
     assert_eq!(open(&pair.acme, &written).generation, 8);
-    assert_eq!(warnings(&mut pair.acme), [NodeWarning::SetBack]);
+    assert_eq!(warnings(&mut pair.acme), [NodeWarning::RolledBack]);
     assert_eq!(count_healing(&mut pair.acme), 1);
     let jobs = "SELECT count(*) FROM relay_jobs WHERE kind = 'start_session'";
     assert_eq!(pair.acme.query_number(jobs), 1);

@@ -45,7 +45,7 @@ impl Checkpoints {
     }
 
     /// Compares the database with the checkpoints in the local file and at the relay, recovers the
-    /// node if the database was set back, and writes a new checkpoint. Waits until the relay has
+    /// node if the database was rolled back, and writes a new checkpoint. Waits until the relay has
     /// responded, because the time for new prekeys is that of the relay.
     pub(super) async fn check_at_start(&mut self) {
         let worker = self.node.worker();
@@ -281,7 +281,7 @@ mod tests {
         let relay = ScriptedRelay::start().await;
         store_foreign(&relay, 40);
         started(&relay).await;
-        assert_eq!(warnings(&relay).await, [NodeWarning::SetBack]);
+        assert_eq!(warnings(&relay).await, [NodeWarning::RolledBack]);
         assert_eq!(stored_generation(&relay), 41);
     }
 
@@ -292,7 +292,7 @@ mod tests {
         let directory = directory.path().to_str().unwrap();
         checkpoints_of(&relay, directory).check_at_start().await;
         assert!(warnings(&relay).await.is_empty());
-        // The database is set back, and the relay presents nothing.
+        // The database is rolled back, and the relay presents nothing.
         let database = &relay.node.database;
         database
             .write(|tx| checkpoints::delete_all(tx))
@@ -300,7 +300,7 @@ mod tests {
             .unwrap();
         relay.script().checkpoint = None;
         checkpoints_of(&relay, directory).check_at_start().await;
-        assert_eq!(warnings(&relay).await, [NodeWarning::SetBack]);
+        assert_eq!(warnings(&relay).await, [NodeWarning::RolledBack]);
     }
 
     #[tokio::test]

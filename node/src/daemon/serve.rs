@@ -324,7 +324,7 @@ async fn run_relay_tasks(
         &components.worker(),
     )
     .await;
-    // Nothing is sent or received with the sessions of a database that was set back.
+    // Nothing is sent or received with the sessions of a database that was rolled back.
     tokio::select! {
         () = checkpoints.check_at_start() => {}
         () = components.shutdown.triggered() => return,

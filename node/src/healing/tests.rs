@@ -321,7 +321,7 @@ fn check_healed(pair: &mut Pair, lost: &MessageId) {
     assert_eq!(status(&mut pair.bolt, lost), DeliveryStatus::Delivered);
     let (to_acme, to_bolt) = (pair.to_acme, pair.to_bolt);
     let shown = pair.bolt.connection(to_acme);
-    assert_eq!(shown.warning, Some(ConnectionWarning::SetBack));
+    assert_eq!(shown.warning, Some(ConnectionWarning::RolledBack));
     assert_eq!(shown.health, HealthState::Ok);
     assert_eq!(pair.acme.connection(to_bolt).warning, None);
 }

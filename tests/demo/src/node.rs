@@ -153,7 +153,7 @@ impl Node {
     }
 
     /// Replaces the data directory of this node, which must be stopped, by that of a copy.
-    pub fn set_back(&self, copy: &Self) -> anyhow::Result<()> {
+    pub fn roll_back(&self, copy: &Self) -> anyhow::Result<()> {
         fs::remove_dir_all(&self.home.directory)?;
         copy_directory(&copy.home.directory, &self.home.directory)
     }

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time within which a node that was set back has to exchange messages again.
+/// Time within which a node that was rolled back has to exchange messages again.
 const HEALING_TIME: Duration = Duration::from_secs(60);
 
 async fn received_texts(node: &Node) -> anyhow::Result<Vec<String>> {
@@ -53,7 +53,7 @@ async fn wait_until_healed(node: &Node) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn node_that_was_set_back_receives_everything_once() -> anyhow::Result<()> {
+async fn node_that_was_rolled_back_receives_everything_once() -> anyhow::Result<()> {
     let env = Environment::with_relay(program()).await?;
     let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
     let mut bolt = env.start_node("Bolt", DeliveryMode::Pull).await?;
@@ -68,12 +68,12 @@ async fn node_that_was_set_back_receives_everything_once() -> anyhow::Result<()>
     deliver(&bolt, &acme, to_acme, "reply since").await?;
     deliver(&acme, &bolt, to_bolt, "since too").await?;
     bolt.stop().await?;
-    send(&acme.api()?, to_bolt, "while it was set back", &[]).await?;
-    bolt.set_back(&copy)?;
+    send(&acme.api()?, to_bolt, "while it was rolled back", &[]).await?;
+    bolt.roll_back(&copy)?;
     bolt.start().await?;
     let started = Instant::now();
-    wait_for_warning(&bolt, NodeWarning::SetBack).await?;
-    let expected = ["before", "since", "since too", "while it was set back"];
+    wait_for_warning(&bolt, NodeWarning::RolledBack).await?;
+    let expected = ["before", "since", "since too", "while it was rolled back"];
     wait_for_texts(&bolt, &expected).await?;
     deliver(&bolt, &acme, to_acme, "reply afterwards").await?;
     deliver(&acme, &bolt, to_bolt, "afterwards").await?;
@@ -124,7 +124,7 @@ async fn two_nodes_with_one_identity_show_an_alert() -> anyhow::Result<()> {
     bolt.start().await?;
     deliver(&bolt, &acme, to_acme, "from the original").await?;
     copy.start().await?;
-    wait_for_warning(&copy, NodeWarning::SetBack).await?;
+    wait_for_warning(&copy, NodeWarning::RolledBack).await?;
     for node in [&bolt, &copy] {
         send(&node.api()?, to_acme, "activity", &[]).await?;
         wait_for_warning(node, NodeWarning::SecondNode).await?;

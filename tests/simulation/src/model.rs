@@ -68,10 +68,11 @@ pub(crate) struct Model {
     received: BTreeMap<Route, Vec<String>>,
     /// The messages that are read at their recipients.
     read: BTreeSet<(Route, String)>,
-    /// The messages that were stored and read at any time, even if a database was set back since.
+    /// The messages that were stored and read at any time, even if a database was rolled back
+    /// since.
     ever_received: BTreeSet<(Route, String)>,
     ever_read: BTreeSet<(Route, String)>,
-    /// The messages that their sender forgot when its database was set back.
+    /// The messages that their sender forgot when its database was rolled back.
     forgotten: BTreeSet<(Route, String)>,
     /// The messages that failed at their sender.
     failed: BTreeSet<(Route, String)>,

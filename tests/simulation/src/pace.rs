@@ -8,7 +8,7 @@ pub enum Span {
     /// An hour of pairing and messages with many faults.
     Hour,
     /// A year in which sessions rotate, prekeys and envelopes expire, processes are down for days,
-    /// and databases are set back to old backups.
+    /// and databases are rolled back to old backups.
     Year,
 }
 

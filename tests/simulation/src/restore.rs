@@ -1,5 +1,5 @@
-//! Disturbances of a year: processes that are down for days, and databases that are set back to an
-//! old backup, with or without the node's knowledge.
+//! Disturbances of a year: processes that are down for days, and databases that are rolled back to
+//! an old backup, with or without the node's knowledge.
 
 use crate::{
     model::{ModelBackup, Violation},
@@ -32,7 +32,7 @@ pub(crate) struct RelayBackup {
     accepted: usize,
 }
 
-/// How a node is set back to a backup.
+/// How a node is rolled back to a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Restore {
     /// The node knows it, and starts new sessions.
@@ -97,7 +97,7 @@ impl Simulation {
         let written = self.nodes[node].store.write(self.node_now(node), job).await;
         written.map_err(|fault: Fault| Violation(format!("node-{node}: {fault}")))?;
         self.log(&format!(
-            "node-{node} is set back by {} hours, {restore:?}",
+            "node-{node} is rolled back by {} hours, {restore:?}",
             age / HOUR
         ));
         let pause = self.random.between(MINUTE, HOUR);
@@ -131,7 +131,7 @@ impl Simulation {
         let lost = self.relay.forget_accepted(backup.accepted);
         self.model.record_relay_restore();
         self.log(&format!(
-            "the relay is set back by {} hours and loses {lost} envelopes",
+            "the relay is rolled back by {} hours and loses {lost} envelopes",
             age / HOUR
         ));
         self.schedule.add(MINUTE, Event::RelayStart);

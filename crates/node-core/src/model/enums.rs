@@ -55,10 +55,10 @@ string_enum! {
         OtherIdentity = "other_identity",
         /// The partner's node started a session that does not continue the earlier one.
         Reset = "reset",
-        /// The partner's node was set back to an older state, or runs twice.
+        /// The partner's node was rolled back to an older state, or a second copy of it is running.
         Forked = "forked",
         /// This node's state was older than what the partner has received.
-        SetBack = "set_back",
+        RolledBack = "rolled_back",
         /// The session had to be replaced many times in a day.
         ManyRepairs = "many_repairs",
     }
@@ -71,7 +71,7 @@ string_enum! {
         /// A second node runs with this identity.
         SecondNode = "second_node",
         /// The database was older than what this node has done since.
-        SetBack = "set_back",
+        RolledBack = "rolled_back",
     }
 }
 

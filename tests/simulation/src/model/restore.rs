@@ -1,4 +1,4 @@
-//! What the model expects after a database was set back to an earlier state.
+//! What the model expects after a database was rolled back to an earlier state.
 
 use super::{Model, Route};
 use sealpost_node_core::model::{ConnectionId, MessageId};
@@ -63,7 +63,7 @@ impl Model {
         self.record_disturbance(|_, of| of == node);
     }
 
-    /// Records that the relay was set back to an earlier state.
+    /// Records that the relay was rolled back to an earlier state.
     pub(crate) fn record_relay_restore(&mut self) {
         self.record_disturbance(|_, _| true);
     }
