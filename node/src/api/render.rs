@@ -231,7 +231,7 @@ pub(super) fn message(
         is_read: posting.is_read,
         sent_at: Iso(row.sent_at),
         received_at: row.received_at.map(Iso),
-        delivery: deliveries.iter().map(delivery).collect(),
+        deliveries: deliveries.iter().map(delivery).collect(),
         revision: row.revision,
         audit: Audit {
             created: Stamp {

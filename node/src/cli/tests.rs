@@ -138,7 +138,7 @@ async fn status_shows_node_deliveries_and_wrong_clock() {
 NODE            Acme
 ────────────────────────────────────────────────
 relay           https://relay.example, connected
-delivery        the node polls the relay
+receives by     the node polls the relay
 unread          2
 pending         1
 fingerprint     0123abcd

@@ -257,7 +257,7 @@ impl Api {
             let delivery = self
                 .fetch_message(message)
                 .await?
-                .delivery
+                .deliveries
                 .into_iter()
                 .next()
                 .context("no delivery")?;

@@ -230,7 +230,7 @@ async fn file_for_two_recipients_is_uploaded_once() -> anyhow::Result<()> {
     );
     for message in &sent {
         wait_for("the message is at the relay", async || {
-            let delivery = api.fetch_message(&message.id).await?.delivery;
+            let delivery = api.fetch_message(&message.id).await?.deliveries;
             Ok(delivery
                 .iter()
                 .all(|one| one.status != DeliveryStatus::Pending)
@@ -255,7 +255,7 @@ async fn file_for_two_recipients_is_uploaded_once() -> anyhow::Result<()> {
             .await?;
     }
     ensure!(
-        api.fetch_message(&sent[0].id).await?.delivery.len() == 2,
+        api.fetch_message(&sent[0].id).await?.deliveries.len() == 2,
         "a message shows all its recipients"
     );
     wait_for("the relay has deleted the file", async || {
@@ -384,7 +384,7 @@ async fn restarts_of_every_process_lose_nothing() -> anyhow::Result<()> {
             .api()?
             .fetch_message(&first.id)
             .await?
-            .delivery
+            .deliveries
             .into_iter()
             .next()
             .context("no delivery")?;

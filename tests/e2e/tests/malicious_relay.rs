@@ -43,7 +43,7 @@ async fn send_and_queue(
             .api()?
             .fetch_message(&sent.id)
             .await?
-            .delivery
+            .deliveries
             .into_iter()
             .next()
             .context("no delivery")?;
@@ -60,7 +60,7 @@ async fn wait_for_failure(node: &Node, message: &Message) -> anyhow::Result<()> 
             .api()?
             .fetch_message(&message.id)
             .await?
-            .delivery
+            .deliveries
             .into_iter()
             .next()
             .context("no delivery")?;

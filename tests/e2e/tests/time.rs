@@ -197,7 +197,7 @@ async fn describe(from: &Home, to: &Home, sent: usize) -> anyhow::Result<String>
 async fn count_statuses(home: &Home) -> anyhow::Result<BTreeMap<&'static str, usize>> {
     let mut counts = BTreeMap::new();
     for message in list_messages(home, Direction::Out).await? {
-        for delivery in message.delivery {
+        for delivery in message.deliveries {
             *counts.entry(delivery.status.as_str()).or_default() += 1;
         }
     }

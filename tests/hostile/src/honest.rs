@@ -189,7 +189,7 @@ impl HonestClient {
         let sent = send(&api, &self.connection, "The invoice is **paid**.", &[]).await?;
         loop {
             let message: Message = api.fetch_message(&sent.id).await?;
-            let delivery = message.delivery.first().context("no delivery")?;
+            let delivery = message.deliveries.first().context("no delivery")?;
             ensure!(
                 delivery.status != DeliveryStatus::Failed,
                 "a message failed: {:?}",

@@ -47,7 +47,7 @@ pub struct Message {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_at: Option<Iso>,
     /// Deliveries of an outgoing message to all its recipients.
-    pub delivery: Vec<Delivery>,
+    pub deliveries: Vec<Delivery>,
     /// Increases with every change.
     pub revision: u64,
     pub audit: Audit,

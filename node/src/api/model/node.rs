@@ -16,7 +16,7 @@ pub struct Node {
     pub fingerprint: String,
     pub version: String,
     pub relay: NodeRelay,
-    pub delivery: DeliveryMode,
+    pub delivery_mode: DeliveryMode,
     /// URL at which the relay calls this node, with [`DeliveryMode::Webhook`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook_url: Option<String>,

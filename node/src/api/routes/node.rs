@@ -89,7 +89,7 @@ impl NodeState {
                 last_contact_at: health.last_contact_at.map(Iso),
                 clock_offset_ms: health.clock_offset_ms,
             },
-            delivery: if run_info.webhook_url.is_some() {
+            delivery_mode: if run_info.webhook_url.is_some() {
                 DeliveryMode::Webhook
             } else {
                 DeliveryMode::Pull

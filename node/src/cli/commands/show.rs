@@ -36,7 +36,7 @@ pub async fn run(
     match message.direction {
         Direction::Out => {
             console.print_line("")?;
-            let table = views::delivery_table(&message.delivery, false, console);
+            let table = views::delivery_table(&message.deliveries, false, console);
             console.print_table(table)
         }
         Direction::In => print_next_steps(&message, console),
@@ -49,7 +49,7 @@ fn format_header(message: &Message, console: &Console) -> Vec<String> {
         Direction::In => lines.push(format!("From     {}", author(message))),
         Direction::Out => {
             let recipients: Vec<&str> = message
-                .delivery
+                .deliveries
                 .iter()
                 .map(|delivery| delivery.contact.as_str())
                 .collect();

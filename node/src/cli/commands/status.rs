@@ -56,7 +56,7 @@ async fn show_message(id: &str, client: &Client, console: &mut Console) -> Resul
     let message: Message = client.get(&["v1", "messages", id], &()).await?;
     if console.is_json() {
         return console.print_json(&Page {
-            items: message.delivery,
+            items: message.deliveries,
             next: None,
         });
     }
@@ -67,7 +67,7 @@ async fn show_message(id: &str, client: &Client, console: &mut Console) -> Resul
             message.id, message.sender.contact
         ));
     }
-    let table = views::delivery_table(&message.delivery, false, console);
+    let table = views::delivery_table(&message.deliveries, false, console);
     console.print_table(table)?;
     if message.attachments.is_empty() {
         return Ok(());
@@ -94,7 +94,7 @@ fn show_node(node: &Node, console: &mut Console) -> Result<(), CliError> {
     let (relay, color) = describe_relay(node, console);
     let mut table = TextTable::new(&["NODE", &node.name]);
     table.add_row(vec![cell("relay"), status_cell(relay, color)]);
-    table.add_row(vec![cell("delivery"), describe_delivery(node)]);
+    table.add_row(vec![cell("receives by"), describe_delivery_mode(node)]);
     table.add_row(vec![cell("unread"), cell(node.unread_count.to_string())]);
     table.add_row(vec![cell("pending"), cell(node.pending_count.to_string())]);
     if node.healing_count > 0 {
@@ -149,9 +149,9 @@ fn show_warnings(node: &Node, console: &mut Console) -> Result<(), CliError> {
     console.print_line("  sealpost status --acknowledge clears the warnings.")
 }
 
-fn describe_delivery(node: &Node) -> Cell {
+fn describe_delivery_mode(node: &Node) -> Cell {
     let url = node.webhook_url.as_deref().unwrap_or("the node");
-    let problem = match (node.delivery, node.webhook_state) {
+    let problem = match (node.delivery_mode, node.webhook_state) {
         (DeliveryMode::Pull, _) => return cell("the node polls the relay"),
         (DeliveryMode::Webhook, None | Some(WebhookState::Active)) => {
             return cell(format!("the relay calls {url}"));
@@ -265,7 +265,7 @@ async fn pending_deliveries(expected: u64, client: &Client) -> Result<Vec<Delive
         pending.extend(
             page.items
                 .into_iter()
-                .flat_map(|message| message.delivery)
+                .flat_map(|message| message.deliveries)
                 .filter(is_open),
         );
         query.after = page.next;

@@ -98,7 +98,7 @@ fn describe_message(message: &Message) -> String {
         ),
         Direction::Out => {
             let to: Vec<&str> = message
-                .delivery
+                .deliveries
                 .iter()
                 .map(|delivery| delivery.contact.as_str())
                 .collect();

@@ -369,7 +369,7 @@ pub(super) fn delivery_event(id: u64, delivery: &Delivery) -> String {
 pub(super) fn outgoing(number: u32, contact: &str, content: &str) -> Message {
     let mut message = incoming(number, contact, content);
     message.direction = crate::api::model::Direction::Out;
-    message.delivery = vec![delivery(&message.id, contact, "pending")];
+    message.deliveries = vec![delivery(&message.id, contact, "pending")];
     message
 }
 
@@ -382,7 +382,7 @@ pub(super) fn incoming(number: u32, contact: &str, content: &str) -> Message {
         "contentHtml": "", "visibility": "public", "isDeleted": false, "attachments": [],
         "actionRequired": false,
         "isRead": false, "sentAt": "2026-11-20T14:02:00.000Z",
-        "receivedAt": "2026-11-20T14:03:00.000Z", "delivery": [],
+        "receivedAt": "2026-11-20T14:03:00.000Z", "deliveries": [],
         "revision": 1,
         "audit": {
             "created": {"at": "2026-11-20T14:03:00.000Z", "by": null},
@@ -406,7 +406,7 @@ pub(super) fn node(state: &str, offset_ms: i64) -> Node {
     serde_json::from_value(json!({
         "name": "Acme", "fingerprint": "0123abcd", "version": "0.1.0",
         "relay": {"origin": "https://relay.example", "state": state, "clockOffsetMs": offset_ms},
-        "delivery": "pull", "address": "127.0.0.1:4680", "dataDirectory": "/srv/acme",
+        "deliveryMode": "pull", "address": "127.0.0.1:4680", "dataDirectory": "/srv/acme",
         "pendingCount": 1, "unreadCount": 2
     }))
     .unwrap()

@@ -221,5 +221,5 @@ async fn wait_fails_on_failure_and_timeout() {
         .await;
     assert_eq!(outcome.unwrap_err().to_string(), "not read yet: Bolt");
     let document: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(document["items"][0]["delivery"][0]["status"], "delivered");
+    assert_eq!(document["items"][0]["deliveries"][0]["status"], "delivered");
 }

@@ -54,7 +54,7 @@ async fn node_recovers_from_a_full_disk() -> anyhow::Result<()> {
             .api()?
             .fetch_message(&sent.id)
             .await?
-            .delivery
+            .deliveries
             .into_iter()
             .next()
             .context("no delivery")?;

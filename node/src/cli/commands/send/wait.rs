@@ -98,7 +98,7 @@ impl DeliveryWaiter {
 pub(super) fn deliveries(page: &Page<Message>) -> impl Iterator<Item = &Delivery> {
     page.items.iter().flat_map(|message| {
         message
-            .delivery
+            .deliveries
             .iter()
             .filter(|delivery| delivery.message == message.id)
     })
@@ -129,7 +129,7 @@ fn apply_event(
     for delivery in page
         .items
         .iter_mut()
-        .flat_map(|message| &mut message.delivery)
+        .flat_map(|message| &mut message.deliveries)
     {
         if delivery.message == changed.message {
             delivery.clone_from(&changed);
