@@ -42,7 +42,7 @@ pub(crate) fn rotate_if_due(
 }
 
 /// Queues a session that replaces all earlier ones, which this node has lost.
-pub(crate) fn queue_restore(
+pub(crate) fn queue_session_after_loss(
     tx: &mut Tx<'_>,
     loaded: &LoadedConnection,
     at: Timestamp,
@@ -124,7 +124,7 @@ pub fn start_session(
         );
         if loaded.secrets.sessions.current_id().is_none() {
             let at = tx.now.plus(limits::SESSION_RETRY_INTERVAL);
-            queue_restore(tx, &loaded, at)?;
+            queue_session_after_loss(tx, &loaded, at)?;
         }
         return Ok(false);
     }
@@ -144,7 +144,7 @@ pub fn start_session(
     send_again(tx, connection, None, now)?;
     if start.reason == InitReason::Rotate {
         // The next message or receipt carries the INIT.
-        carry_init(tx, connection)?;
+        ensure_init_is_sent(tx, connection)?;
     } else {
         request_missing(tx, &loaded, Timestamp::default())?;
     }
@@ -153,7 +153,7 @@ pub fn start_session(
 
 /// Queues an empty request to the peer if nothing else waits to be sent, so that the new session
 /// becomes known to the peer, or confirmed there.
-fn carry_init(tx: &mut Tx<'_>, connection: ConnectionId) -> Result<(), Fault> {
+fn ensure_init_is_sent(tx: &mut Tx<'_>, connection: ConnectionId) -> Result<(), Fault> {
     if outbox::has_waiting(tx, connection)? {
         return Ok(());
     }
@@ -207,9 +207,9 @@ pub(crate) fn join_session(
         InitReason::Desync => {
             let why = "the partner's node could not open a message; it is sent again";
             deliveries::mark_healing(tx, id, why)?;
-            carry_init(tx, id)
+            ensure_init_is_sent(tx, id)
         }
-        InitReason::Pairing | InitReason::Rotate => carry_init(tx, id),
+        InitReason::Pairing | InitReason::Rotate => ensure_init_is_sent(tx, id),
     }
 }
 
@@ -344,7 +344,7 @@ fn schedule_answer(tx: &mut Tx<'_>, loaded: &mut LoadedConnection) -> Result<Tim
 }
 
 /// Handles a request of the peer to send messages again.
-pub(crate) fn answer(
+pub(crate) fn answer_resend(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
     loaded: &mut LoadedConnection,

@@ -266,7 +266,7 @@ fn apply_event(
             store_message(tx, identity, loaded, metadata, &message)
         }
         Event::Receipt(receipt) => apply_receipt(tx, loaded.id, &receipt),
-        Event::Resend(request) => healing::answer(tx, identity, loaded, &request),
+        Event::Resend(request) => healing::answer_resend(tx, identity, loaded, &request),
         Event::Unsupported {
             metadata,
             kind,

@@ -97,7 +97,7 @@ fn recover_connection(
     let why = "this node starts new sessions and requests what is missing";
     connections::set_health(tx, id, HealthState::Healing, Some(why))?;
     deliveries::mark_healing(tx, id, why)?;
-    healing::queue_restore(tx, &loaded, at)
+    healing::queue_session_after_loss(tx, &loaded, at)
 }
 
 fn random_delay(tx: &mut Tx<'_>, below: Duration) -> Duration {

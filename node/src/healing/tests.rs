@@ -396,7 +396,7 @@ fn claim_unsent_messages(pair: &mut Pair) -> i64 {
     };
     pair.bolt.step(|tx, identity| {
         let mut loaded = connections::load_secrets(tx, to_acme)?;
-        answer(tx, identity, &mut loaded, &claim)
+        answer_resend(tx, identity, &mut loaded, &claim)
     });
     pair.bolt
         .query_number("SELECT next_at FROM relay_jobs WHERE kind = 'start_session'")
@@ -435,7 +435,7 @@ fn claims_about_unknown_incarnations_are_harmless() {
     };
     pair.bolt.step(|tx, identity| {
         let mut loaded = connections::load_secrets(tx, to_acme)?;
-        answer(tx, identity, &mut loaded, &claim)
+        answer_resend(tx, identity, &mut loaded, &claim)
     });
     assert_eq!(incarnation_of_bolt(&mut pair), before);
 }
@@ -487,7 +487,7 @@ fn peers_cannot_make_a_node_send_again_without_limit() {
                 }),
                 ..Resend::default()
             };
-            answer(tx, identity, &mut loaded, &request)
+            answer_resend(tx, identity, &mut loaded, &request)
         });
         let sealed = pair.acme.seal();
         pair.acme.record_accepted(&sealed);
