@@ -55,7 +55,7 @@ impl Checkpoints {
             let delay = match self.node.relay.client.fetch_checkpoint().await {
                 Ok(found) => {
                     self.node.relay.record_response().await;
-                    match self.start(found).await {
+                    match self.compare(found).await {
                         Ok(()) => break,
                         Err(fault) => {
                             tracing::error!(%fault, "the checkpoint cannot be compared");
@@ -86,7 +86,7 @@ impl Checkpoints {
         delay
     }
 
-    async fn start(&mut self, found: Option<StoredCheckpoint>) -> Result<(), Fault> {
+    async fn compare(&mut self, found: Option<StoredCheckpoint>) -> Result<(), Fault> {
         let at_relay = found.as_ref().and_then(|found| self.open(found));
         self.tag = found.map(|found| found.tag);
         let in_file = self.file.read();
@@ -95,7 +95,7 @@ impl Checkpoints {
         let identity = Arc::clone(&self.node.identity);
         let database = &self.node.database;
         let written = database.write(move |tx| checkpoint::start(tx, &identity, &found));
-        self.publish(written.await?).await?;
+        self.write_file(written.await?).await?;
         self.store().await
     }
 
@@ -112,7 +112,7 @@ impl Checkpoints {
     }
 
     /// Writes the local file, and marks the checkpoint to be stored at the relay.
-    async fn publish(&mut self, written: WrittenCheckpoint) -> Result<(), Fault> {
+    async fn write_file(&mut self, written: WrittenCheckpoint) -> Result<(), Fault> {
         let (file, sealed) = (self.file.clone(), written.sealed.clone());
         self.unstored = Some(written.sealed);
         tokio::task::spawn_blocking(move || file.write(&sealed))
@@ -168,7 +168,7 @@ impl Checkpoints {
                 if written.decision == Decision::Write {
                     tracing::info!("the relay had an earlier checkpoint, which is replaced");
                 }
-                self.publish(written).await?;
+                self.write_file(written).await?;
             }
             None => self.unstored = None,
         }
@@ -187,7 +187,7 @@ impl PeriodicTask for Checkpoints {
             .write_without_wake_up(move |tx| checkpoint::write_if_active(tx, &identity))
             .await?;
         if let Some(written) = written {
-            self.publish(written).await?;
+            self.write_file(written).await?;
         }
         self.store().await?;
         Ok(NextRun::Pause(self.every))
