@@ -9,7 +9,7 @@ use crate::{
     config::{AdminListen, Config},
     data_layout::{BLOBS_DIR, DATABASE_FILE, SECRET_FILE},
     delivery::{
-        self, DeliveryContext, challenge::WebhookTester, test_slots::TestSlots,
+        self, DeliveryContext, challenge::WebhookTester, test_slots::WebhookTestSlots,
         webhook::WebhookClient,
     },
     health::Health,
@@ -237,7 +237,7 @@ impl Parts {
                 webhooks: self.webhooks.clone(),
                 notifier: Arc::clone(&self.notifier),
                 clock: Arc::clone(&self.clock),
-                slots: TestSlots::new(),
+                slots: WebhookTestSlots::new(),
             },
             request_memory: self.request_memory.clone(),
             response_memory: self.response_memory.clone(),

@@ -6,7 +6,7 @@
 //! apart: all of them have the same text and take equally long.
 
 use super::{
-    test_slots::{TestError, TestSlots},
+    test_slots::{WebhookTestError, WebhookTestSlots},
     webhook::WebhookClient,
 };
 use crate::{
@@ -39,13 +39,13 @@ pub(crate) struct WebhookTester {
     pub(crate) webhooks: WebhookClient,
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) clock: SharedClock,
-    pub(crate) slots: TestSlots,
+    pub(crate) slots: WebhookTestSlots,
 }
 
 impl WebhookTester {
     /// Calls the account's webhook with a challenge. Success makes it active; a webhook that fails
     /// is not an error.
-    pub(crate) async fn test(&self, account: AccountId) -> Result<WebhookTest, TestError> {
+    pub(crate) async fn test(&self, account: AccountId) -> Result<WebhookTest, WebhookTestError> {
         let started = Instant::now();
         let own = self.slots.reserve_account(account).await?;
         let Some(webhook) = self.store.load_webhook(account).await? else {

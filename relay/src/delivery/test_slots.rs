@@ -11,7 +11,7 @@ use sealpost_service::fair_pool::{FairPool, Owner, Permit};
 
 /// Bounds of the tests that run at a time.
 #[derive(Clone)]
-pub(crate) struct TestSlots {
+pub(crate) struct WebhookTestSlots {
     /// One test per account.
     accounts: FairPool,
     /// Calls to the server of each URL, and in all. A call that is slow makes room for another one.
@@ -20,7 +20,7 @@ pub(crate) struct TestSlots {
 
 /// Reason why there is no result of a test.
 #[derive(Debug)]
-pub(crate) enum TestError {
+pub(crate) enum WebhookTestError {
     /// Another test of the account is running.
     Running,
     /// The relay runs as many tests as it can, in all or of the same server.
@@ -28,13 +28,13 @@ pub(crate) enum TestError {
     Store(StoreError),
 }
 
-impl From<StoreError> for TestError {
+impl From<StoreError> for WebhookTestError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl TestSlots {
+impl WebhookTestSlots {
     pub(crate) fn new() -> Self {
         Self {
             accounts: FairPool::new(u32::MAX, 1),
@@ -42,19 +42,22 @@ impl TestSlots {
         }
     }
 
-    pub(super) async fn reserve_account(&self, account: AccountId) -> Result<Permit, TestError> {
+    pub(super) async fn reserve_account(
+        &self,
+        account: AccountId,
+    ) -> Result<Permit, WebhookTestError> {
         let permit = self.accounts.reserve(Some(account.into()), 1).await;
-        let permit = permit.ok_or(TestError::Running)?;
+        let permit = permit.ok_or(WebhookTestError::Running)?;
         permit.protect();
         Ok(permit)
     }
 
-    pub(super) async fn reserve_call(&self, url: &WebhookUrl) -> Result<Permit, TestError> {
+    pub(super) async fn reserve_call(&self, url: &WebhookUrl) -> Result<Permit, WebhookTestError> {
         let port = url.as_url().port_or_known_default().unwrap_or_default();
         let server = Owner::for_server(url.host(), port);
         let wait = WEBHOOK_TEST_WAIT_MAX;
         let permit = self.calls.reserve_within(Some(server), 1, wait);
-        permit.await.ok_or(TestError::Busy)
+        permit.await.ok_or(WebhookTestError::Busy)
     }
 }
 
@@ -74,12 +77,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_account_has_one_test() {
-        let slots = TestSlots::new();
+        let slots = WebhookTestSlots::new();
         let [acme, bolt] = [[1; 16], [2; 16]].map(AccountId::from_bytes);
         let running = slots.reserve_account(acme).await.unwrap();
         tokio::time::advance(POOL_STALL_TIMEOUT * 2).await;
         let second = slots.reserve_account(acme).await;
-        assert!(matches!(second, Err(TestError::Running)), "{second:?}");
+        assert!(
+            matches!(second, Err(WebhookTestError::Running)),
+            "{second:?}"
+        );
         assert!(slots.reserve_account(bolt).await.is_ok());
         drop(running);
         assert!(slots.reserve_account(acme).await.is_ok());
@@ -97,7 +103,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_server_has_few_tests() {
-        let slots = TestSlots::new();
+        let slots = WebhookTestSlots::new();
         let mut running = Vec::new();
         for number in 0..WEBHOOK_TESTS_PER_SERVER_MAX {
             let url = url(&format!("http://victim.example/{number}"));
@@ -114,7 +120,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn slow_calls_make_room_for_others() {
-        let slots = TestSlots::new();
+        let slots = WebhookTestSlots::new();
         for number in 0..WEBHOOK_TESTS_MAX {
             let silent = url(&format!("http://silent-{number}.example/"));
             hold(slots.reserve_call(&silent).await.unwrap());

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     accounts::Accounts,
-    delivery::{challenge::WebhookTester, test_slots::TestError},
+    delivery::{challenge::WebhookTester, test_slots::WebhookTestError},
     notifier::Notifier,
     openapi::problems,
     store::Store,
@@ -121,16 +121,16 @@ pub(super) async fn test_webhook(
     Ok(json_body(StatusCode::OK, &test))
 }
 
-fn test_problem(error: TestError) -> ProblemResponse {
+fn test_problem(error: WebhookTestError) -> ProblemResponse {
     match error {
-        TestError::Running => retryable_problem_with(
+        WebhookTestError::Running => retryable_problem_with(
             ErrorCode::RateLimited,
             "a test of this account's webhook is running",
         ),
-        TestError::Busy => {
+        WebhookTestError::Busy => {
             retryable_problem_with(ErrorCode::Overloaded, "too many webhook tests are running")
         }
-        TestError::Store(error) => error.into(),
+        WebhookTestError::Store(error) => error.into(),
     }
 }
 
