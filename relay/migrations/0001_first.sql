@@ -46,7 +46,7 @@ CREATE TABLE quota_overrides (
     overrides  TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- machine: Lane of relay-core as JSON.
+-- lane_state: Lane of relay-core as JSON.
 -- waiting_items: envelopes and events that wait; waiting_envelopes and waiting_bytes: envelopes in
 -- all mailboxes.
 -- callable_at: earliest time at which new items can be delivered to the webhook; NULL while it is
@@ -57,7 +57,7 @@ CREATE TABLE quota_overrides (
 -- reason: why the webhook fails or is off.
 CREATE TABLE lanes (
     account_id        BLOB    NOT NULL PRIMARY KEY,
-    machine           TEXT    NOT NULL,
+    lane_state        TEXT    NOT NULL,
     waiting_items     INTEGER NOT NULL DEFAULT 0,
     waiting_envelopes INTEGER NOT NULL DEFAULT 0,
     waiting_bytes     INTEGER NOT NULL DEFAULT 0,

@@ -49,7 +49,7 @@ pub(crate) struct Registration {
     pub(crate) is_new: bool,
 }
 
-const SELECT_STATE: &str = "SELECT a.id, a.key_generation, a.suspended, l.machine, q.overrides \
+const SELECT_STATE: &str = "SELECT a.id, a.key_generation, a.suspended, l.lane_state, q.overrides \
                      FROM accounts a JOIN lanes l ON l.account_id = a.id \
                      LEFT JOIN quota_overrides q ON q.account_id = a.id WHERE ";
 
@@ -267,7 +267,7 @@ fn insert(db: &Connection, now: Timestamp, new: &NewAccount) -> Result<(), Store
 }
 
 fn load(db: &Connection, account: AccountId) -> Result<Option<Account>, StoreError> {
-    let sql = "SELECT a.webhook_url, a.created_at, l.machine, l.waiting_items, l.reason \
+    let sql = "SELECT a.webhook_url, a.created_at, l.lane_state, l.waiting_items, l.reason \
                FROM accounts a JOIN lanes l ON l.account_id = a.id WHERE a.id = ?";
     Ok(query::first_row(db, sql, [account.as_bytes()], |row| {
         let webhook_url: Option<String> = row.read("webhook_url")?;

@@ -30,9 +30,9 @@ pub(super) const NOT_BEHIND_SET_ASIDE: &str = "(NOT EXISTS \
 /// Number of envelopes at the front of the queue that one statement inspects for holding.
 const HOLD_ROWS: usize = 512;
 
-/// Reads the column `machine`.
+/// Reads the column `lane_state`.
 pub(super) fn read_lane(row: &Row<'_>) -> Result<Lane, RowError> {
-    row.parse("machine", |text| serde_json::from_str(text))
+    row.parse("lane_state", |text| serde_json::from_str(text))
 }
 
 fn encode(lane: &Lane) -> Result<String, StoreError> {
@@ -43,13 +43,13 @@ fn encode(lane: &Lane) -> Result<String, StoreError> {
 
 /// Inserts the lane of a new account.
 pub(super) fn insert(db: &Connection, account: AccountId, lane: &Lane) -> Result<(), StoreError> {
-    let sql = "INSERT INTO lanes (account_id, machine) VALUES (?, ?)";
+    let sql = "INSERT INTO lanes (account_id, lane_state) VALUES (?, ?)";
     query::execute(db, sql, params![account.as_bytes(), encode(lane)?])?;
     Ok(())
 }
 
 pub(super) fn load(db: &Connection, account: AccountId) -> Result<Option<Lane>, StoreError> {
-    let sql = "SELECT machine FROM lanes WHERE account_id = ?";
+    let sql = "SELECT lane_state FROM lanes WHERE account_id = ?";
     Ok(query::first_row(db, sql, [account.as_bytes()], read_lane)?)
 }
 
@@ -80,7 +80,7 @@ pub(super) fn save_with(
         .unzip();
     query::execute(
         db,
-        "UPDATE lanes SET machine = ?1, callable_at = ?2, due_at = ?3, is_failing = ?4, \
+        "UPDATE lanes SET lane_state = ?1, callable_at = ?2, due_at = ?3, is_failing = ?4, \
              lease_first = ifnull(?5, lease_first), lease_last = ifnull(?6, lease_last) \
          WHERE account_id = ?7",
         params![
@@ -354,8 +354,8 @@ pub(super) fn is_leased(
     account: AccountId,
     item: i64,
 ) -> Result<bool, StoreError> {
-    let sql =
-        "SELECT machine FROM lanes WHERE account_id = ? AND ? BETWEEN lease_first AND lease_last";
+    let sql = "SELECT lane_state FROM lanes WHERE account_id = ? \
+         AND ? BETWEEN lease_first AND lease_last";
     let lane = query::first_row(db, sql, params![account.as_bytes(), item], read_lane)?;
     Ok(lane.is_some_and(|lane| lane.is_leased(now)))
 }

@@ -554,7 +554,7 @@ async fn shutdown_releases_the_lease_of_hanging_calls() {
     let directory = relay.stop().await;
     let db = rusqlite::Connection::open(directory.path().join("relay.db")).unwrap();
     let account = bolt.account.unwrap();
-    let sql = "SELECT json_extract(machine, '$.state'), due_at IS NOT NULL FROM lanes WHERE \
+    let sql = "SELECT json_extract(lane_state, '$.state'), due_at IS NOT NULL FROM lanes WHERE \
                account_id = ?";
     let lane: (String, bool) = db
         .query_row(sql, [account.as_bytes()], |row| {

@@ -55,7 +55,8 @@ pub(super) const OLDEST: &str = "nullif(min( \
             ORDER BY id LIMIT 1), 9223372036854775807)), 9223372036854775807)";
 
 /// Columns that [`read_lane_summary`] reads, besides `oldest_at`.
-pub(super) const COLUMNS: &str = "l.machine, l.waiting_items, l.reason, a.webhook_url, a.suspended";
+pub(super) const COLUMNS: &str =
+    "l.lane_state, l.waiting_items, l.reason, a.webhook_url, a.suspended";
 
 pub(super) fn read_lane_summary(row: &Row<'_>, now: Timestamp) -> Result<LaneSummary, RowError> {
     let lane = lanes::read_lane(row)?;

@@ -144,8 +144,8 @@ fn fill(probe: &Probe, count: usize) {
          INSERT INTO blobs (id, account_id, size_bytes, token_hash, expires_at, last_upload_at) \
              SELECT unhex(printf('%032x', i)), x'{BOLT_HEX}', 500, zeroblob(32), 0, 0 \
              FROM numbers; \
-         INSERT INTO lanes (account_id, machine, due_at, callable_at) \
-             SELECT unhex(printf('bb%030x', i)), (SELECT machine FROM lanes LIMIT 1), \
+         INSERT INTO lanes (account_id, lane_state, due_at, callable_at) \
+             SELECT unhex(printf('bb%030x', i)), (SELECT lane_state FROM lanes LIMIT 1), \
                  {now} * 2, {now} * 2 FROM numbers; \
          COMMIT;"
     ));

@@ -66,7 +66,7 @@ async fn damaged_rows_are_reported() {
         Err(Damaged::new("envelopes", "state").into()),
         "an unknown state is refused"
     );
-    damage("UPDATE lanes SET machine = '{}'").await.unwrap();
+    damage("UPDATE lanes SET lane_state = '{}'").await.unwrap();
     let state = fixture.store.load_account_state(BOLT).await;
-    assert_eq!(state, Err(Damaged::new("lanes", "machine").into()));
+    assert_eq!(state, Err(Damaged::new("lanes", "lane_state").into()));
 }
