@@ -115,7 +115,7 @@ crate::string_enum! {
         ),
         /// An earlier envelope of the request for the same mailbox was refused for a retryable
         /// reason.
-        AfterRefused = "after_refused" (
+        EarlierEnvelopeRefused = "earlier_envelope_refused" (
             429,
             true,
             "an earlier envelope for this mailbox was refused",

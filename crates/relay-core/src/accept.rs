@@ -12,7 +12,7 @@
 //! | submitted before by another sender? | refused `conflict` |
 //! | expired? | refused `envelope_expired` |
 //! | mailbox's account suspended? | refused `mailbox_suspended` |
-//! | earlier envelope of the request refused for a retryable reason? | refused `after_refused` |
+//! | earlier envelope of the request refused for a retryable reason? | refused `earlier_envelope_refused` |
 //! | mailbox or account full, or sender limit reached? | refused `mailbox_full` |
 //! | otherwise | accepted |
 
@@ -133,7 +133,7 @@ pub fn decide(now: Timestamp, quotas: &Quotas, context: SubmissionContext) -> Ve
         return refuse_with_delay(ErrorCode::MailboxSuspended, MAILBOX_SUSPENDED_RETRY);
     }
     if context.follows_refusal {
-        return refuse_with_delay(ErrorCode::AfterRefused, MAILBOX_FULL_RETRY);
+        return refuse_with_delay(ErrorCode::EarlierEnvelopeRefused, MAILBOX_FULL_RETRY);
     }
     if context.is_sender_limit_reached {
         return refuse_with_delay(ErrorCode::MailboxFull, SENDER_LIMIT_RETRY);
@@ -303,7 +303,7 @@ mod tests {
                     follows_refusal: true,
                     ..valid_context()
                 },
-                ErrorCode::AfterRefused,
+                ErrorCode::EarlierEnvelopeRefused,
             ),
             (
                 SubmissionContext {
@@ -364,7 +364,7 @@ mod tests {
         assert!(refusal(ErrorCode::MailboxSuspended).is_retryable());
         assert!(
             refusal(ErrorCode::MailboxFull).is_retryable()
-                && refusal(ErrorCode::AfterRefused).is_retryable()
+                && refusal(ErrorCode::EarlierEnvelopeRefused).is_retryable()
         );
         assert!(
             !refusal(ErrorCode::ProofInvalid).is_retryable()

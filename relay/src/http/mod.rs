@@ -98,7 +98,7 @@ fn retryable_problem_with(code: ErrorCode, detail: impl Into<String>) -> Problem
 fn add_retry_delay(code: ErrorCode, problem: Problem) -> ProblemResponse {
     let wait = match code {
         ErrorCode::StorageFull => STORAGE_FULL_RETRY,
-        ErrorCode::QuotaExceeded | ErrorCode::MailboxFull | ErrorCode::AfterRefused => {
+        ErrorCode::QuotaExceeded | ErrorCode::MailboxFull | ErrorCode::EarlierEnvelopeRefused => {
             MAILBOX_FULL_RETRY
         }
         _ => BUSY_RETRY,

@@ -154,7 +154,7 @@ async fn full_mailbox_preserves_order() {
             None,
             Some(ErrorCode::MailboxFull),
             None,
-            Some(ErrorCode::AfterRefused)
+            Some(ErrorCode::EarlierEnvelopeRefused)
         ]
     );
     assert!(

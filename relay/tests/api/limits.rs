@@ -249,7 +249,8 @@ async fn mailboxes_of_an_account_share_a_quota() {
         )
     };
     assert!(
-        full(ErrorCode::MailboxFull, &outcomes[2]) && full(ErrorCode::AfterRefused, &outcomes[3]),
+        full(ErrorCode::MailboxFull, &outcomes[2])
+            && full(ErrorCode::EarlierEnvelopeRefused, &outcomes[3]),
         "{outcomes:?}"
     );
     bolt.pull_and_store(0).await;
