@@ -3,9 +3,9 @@
 use super::{
     iso::Iso,
     model::{
-        Attachment, Audit, Chat, ChatType, Connection, DangerMark, DatedWarning, Delivery,
-        Direction, Health, Identity, Invite, ListedAttachment, Message, Participant, Sender, Stamp,
-        Transfer, TransferState, Visibility, Warning,
+        Attachment, AttachmentListItem, Audit, Chat, ChatType, Connection, DangerMark,
+        DatedWarning, Delivery, Direction, Health, Identity, Invite, Message, Participant, Sender,
+        Stamp, Transfer, TransferState, Visibility, Warning,
     },
 };
 use crate::{
@@ -81,8 +81,8 @@ pub(super) fn attachment(id: AttachmentId, row: &StoredFile) -> Attachment {
 }
 
 /// Renders a file with the messages that use it.
-pub(super) fn listed_attachment(row: &ListedFile) -> ListedAttachment {
-    ListedAttachment {
+pub(super) fn attachment_list_item(row: &ListedFile) -> AttachmentListItem {
+    AttachmentListItem {
         attachment: file(&row.file),
         message: row.messages.first().map(|(message, _)| message.to_string()),
         contacts: row
@@ -340,7 +340,7 @@ mod tests {
             ..files::Filter::default()
         };
         let render = |node: &mut TestNode| {
-            listed_attachment(&node.step(|tx, _| files::load_page(tx, &listed))[0])
+            attachment_list_item(&node.step(|tx, _| files::load_page(tx, &listed))[0])
         };
         let claimed = render(&mut pair.bolt);
         assert_eq!(

@@ -6,7 +6,7 @@ use sealpost_node::{
     api::model::{
         Attachment, AttachmentStatus, Connect, Connection, ConnectionStatus, CreateInvite,
         Delivery, Direction, HealthState, Invite, InviteKind, Message, MessagesQuery, Node, Page,
-        PageQuery, Safety, SendMessage, StageQuery, Verify,
+        PageQuery, SafetyNumber, SendMessage, StageQuery, Verify,
     },
     cli::{client::Client, error::CliError, events::EventStream},
 };
@@ -87,7 +87,7 @@ impl Api {
     }
 
     /// Returns the safety number that both sides compare.
-    pub async fn fetch_safety_number(&self, connection: &str) -> ApiResult<Safety> {
+    pub async fn fetch_safety_number(&self, connection: &str) -> ApiResult<SafetyNumber> {
         self.0
             .get(&["v1", "connections", connection, "safety-number"], &())
             .await

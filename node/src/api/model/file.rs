@@ -15,7 +15,7 @@ pub struct DangerMark {
 /// A file with the messages that use it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ListedAttachment {
+pub struct AttachmentListItem {
     #[serde(flatten)]
     pub attachment: Attachment,
     /// The first message that uses it.

@@ -188,7 +188,7 @@ pub struct Warning {
 
 /// The safety number that two people compare to rule out an attacker between them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Safety {
+pub struct SafetyNumber {
     /// 60 digits in 12 groups.
     pub number: String,
     /// The text of the QR code.

@@ -4,7 +4,7 @@ use super::{ApiResult, Params, page, page_items, parse_cursor, parse_id};
 use crate::{
     api::{
         model::{
-            Attachment, AttachmentStatus, AttachmentsQuery, Direction, ListedAttachment, Order,
+            Attachment, AttachmentListItem, AttachmentStatus, AttachmentsQuery, Direction, Order,
             Page, StageQuery,
         },
         problem::{Problem, ProblemCode},
@@ -137,7 +137,7 @@ fn load(tx: &Tx<'_>, id: &str) -> Result<attachments::Attachment, Fault> {
 pub(super) async fn list(
     State(database): State<Database>,
     Params(query): Params<AttachmentsQuery>,
-) -> ApiResult<Json<Page<ListedAttachment>>> {
+) -> ApiResult<Json<Page<AttachmentListItem>>> {
     let limit = page_items(query.limit);
     let filter = files::Filter {
         direction: query.direction,
@@ -153,7 +153,11 @@ pub(super) async fn list(
         |row| row.position.to_string(),
     );
     Ok(Json(Page {
-        items: listed.items.iter().map(render::listed_attachment).collect(),
+        items: listed
+            .items
+            .iter()
+            .map(render::attachment_list_item)
+            .collect(),
         next: listed.next,
     }))
 }

@@ -3,7 +3,7 @@
 use super::{ApiResult, Body, Params, page, page_items};
 use crate::{
     api::{
-        model::{Connect, Connection, Page, PageQuery, Safety, Verify},
+        model::{Connect, Connection, Page, PageQuery, SafetyNumber, Verify},
         problem::{Problem, ProblemCode},
         render,
     },
@@ -22,7 +22,7 @@ use http::StatusCode;
 use sealpost_e2ee::{
     PeerIdentity,
     invite::{Invite, InviteError, InviteRefusal},
-    safety_number::{SafetyNumber, VerificationCode},
+    safety_number::{self, VerificationCode},
 };
 use sealpost_node_core::model::ConnectionId;
 use sealpost_proto::{ErrorCode, Timestamp, limits};
@@ -236,10 +236,10 @@ pub(super) async fn safety_number(
     State(identity): State<Arc<NodeIdentity>>,
     State(database): State<Database>,
     Path(id): Path<String>,
-) -> ApiResult<Json<Safety>> {
+) -> ApiResult<Json<SafetyNumber>> {
     let (row, peer) = database.read(move |tx| load_peer(tx, &id)).await?;
     let own = *identity.keys.public();
-    Ok(Json(Safety {
+    Ok(Json(SafetyNumber {
         number: number_between(own, peer).await?.to_string(),
         qr: VerificationCode::new(*own.fingerprint(), *peer.fingerprint()).encode(),
         verified: row.verified,
@@ -278,8 +278,11 @@ fn load_peer(tx: &Tx<'_>, id: &str) -> Result<(connections::ConnectionRow, PeerI
 }
 
 /// Computes the safety number on a blocking thread, because that takes some milliseconds.
-async fn number_between(own: PeerIdentity, peer: PeerIdentity) -> Result<SafetyNumber, Fault> {
-    tokio::task::spawn_blocking(move || SafetyNumber::for_identities(&own, &peer))
+async fn number_between(
+    own: PeerIdentity,
+    peer: PeerIdentity,
+) -> Result<safety_number::SafetyNumber, Fault> {
+    tokio::task::spawn_blocking(move || safety_number::SafetyNumber::for_identities(&own, &peer))
         .await
         .map_err(|error| Fault::failed(error.to_string()))
 }

@@ -1,7 +1,9 @@
 //! `sealpost connections`
 
 use crate::{
-    api::model::{Connection, ConnectionStatus, Direction, HealthState, Page, Safety, Verify},
+    api::model::{
+        Connection, ConnectionStatus, Direction, HealthState, Page, SafetyNumber, Verify,
+    },
     cli::{
         args::{ConnectionsCommand, VerifyArgs},
         client::Client,
@@ -173,7 +175,7 @@ async fn show_safety_number(
     client: &Client,
     console: &mut Console,
 ) -> Result<(), CliError> {
-    let safety: Safety = client
+    let safety: SafetyNumber = client
         .get(&["v1", "connections", id, "safety-number"], &())
         .await?;
     if console.is_json() {

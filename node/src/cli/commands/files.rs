@@ -2,7 +2,7 @@
 
 use crate::{
     api::model::{
-        Attachment, AttachmentStatus, AttachmentsQuery, Direction, ListedAttachment, Message,
+        Attachment, AttachmentListItem, AttachmentStatus, AttachmentsQuery, Direction, Message,
         Order, Page,
     },
     cli::{
@@ -56,7 +56,7 @@ async fn list(args: &FilesArgs, client: &Client, console: &mut Console) -> Resul
         limit: Some(args.limit),
         ..AttachmentsQuery::default()
     };
-    let page: Page<ListedAttachment> = client.get(&["v1", "attachments"], &query).await?;
+    let page: Page<AttachmentListItem> = client.get(&["v1", "attachments"], &query).await?;
     if console.is_json() {
         return console.print_json(&page);
     }
@@ -87,7 +87,7 @@ async fn list(args: &FilesArgs, client: &Client, console: &mut Console) -> Resul
 
 /// Describes the messages of a file as `to Bolt and 3 more`: one for each recipient, so a contact
 /// that received the file in two messages counts twice.
-fn describe_contacts(listed: &ListedAttachment) -> String {
+fn describe_contacts(listed: &AttachmentListItem) -> String {
     let Some(first) = listed.contacts.first() else {
         return "-".to_owned();
     };

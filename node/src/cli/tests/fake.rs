@@ -4,7 +4,7 @@ use crate::daemon::{SOCKET_FILE, TOKEN_FILE};
 use crate::{
     api::{
         model::{
-            Attachment, AttachmentStatus, Delivery, ListedAttachment, Message, Node, Page,
+            Attachment, AttachmentListItem, AttachmentStatus, Delivery, Message, Node, Page,
             SendMessage, StageQuery,
         },
         problem::{Problem, ProblemCode},
@@ -50,7 +50,7 @@ pub(super) struct Script {
     pub(super) safety: Value,
     pub(super) content: Vec<u8>,
     pub(super) files: Vec<Attachment>,
-    pub(super) listed: Vec<ListedAttachment>,
+    pub(super) listed: Vec<AttachmentListItem>,
     /// Content of the event stream.
     pub(super) events: String,
     /// Whether the event stream ends after its content, and fails after a send.
@@ -274,7 +274,7 @@ async fn stage(
     ))
 }
 
-async fn listed(State(script): State<Shared>) -> Json<Page<ListedAttachment>> {
+async fn listed(State(script): State<Shared>) -> Json<Page<AttachmentListItem>> {
     Json(Page {
         items: script.lock().unwrap().listed.clone(),
         next: None,

@@ -4,7 +4,7 @@ use super::{
     MESSAGE,
     fake::{FakeDaemon, Script, attachment, incoming},
 };
-use crate::api::model::{Attachment, AttachmentStatus, DangerMark, ListedAttachment};
+use crate::api::model::{Attachment, AttachmentListItem, AttachmentStatus, DangerMark};
 use sealpost_node_core::file_type::Danger;
 use serde_json::{Value, json};
 use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
@@ -186,7 +186,7 @@ async fn dangerous_files_are_marked_and_not_executable() {
 
 #[tokio::test]
 async fn file_list_shows_contacts() {
-    let listed = |file: Attachment, contacts: &[&str], message_count| ListedAttachment {
+    let listed = |file: Attachment, contacts: &[&str], message_count| AttachmentListItem {
         attachment: file,
         message: Some(MESSAGE.into()),
         contacts: contacts.iter().map(|&contact| contact.into()).collect(),
