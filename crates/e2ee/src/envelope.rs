@@ -1,7 +1,7 @@
 //! The outer envelope, the only form in which a relay holds a message. It hides the kind of its
 //! content, binds it to a mailbox, and lets a node discard garbage before any ratchet work.
 
-use crate::keys::{ExpPairing, InviteSecret};
+use crate::keys::{ExporterSecret, InviteSecret};
 use crate::padme::padme;
 use crate::primitive::{Key, NONCE_BYTES, TAG_BYTES, kdf_key, label, open, random_array, seal};
 use crate::record::{Reader, push_lp};
@@ -52,7 +52,7 @@ pub struct OuterKey(Key);
 impl OuterKey {
     /// Derives the key of a connection's mailbox. `dir` is the direction of the envelopes into it.
     #[must_use]
-    pub fn for_mailbox(exp: &ExpPairing, dir: EnvelopeDirection) -> Self {
+    pub fn for_mailbox(exp: &ExporterSecret, dir: EnvelopeDirection) -> Self {
         Self(kdf_key(
             exp.expose(),
             &[label!("mailbox"), &[dir.to_byte()]],
@@ -147,7 +147,7 @@ mod tests {
 
     fn key() -> OuterKey {
         OuterKey::for_mailbox(
-            &ExpPairing::from_bytes([1; 32]),
+            &ExporterSecret::from_bytes([1; 32]),
             EnvelopeDirection::InviteeToInviter,
         )
     }
@@ -183,7 +183,7 @@ mod tests {
         );
         assert!(open_envelope(&key(), &other, &envelope).is_err());
         let back = OuterKey::for_mailbox(
-            &ExpPairing::from_bytes([1; 32]),
+            &ExporterSecret::from_bytes([1; 32]),
             EnvelopeDirection::InviterToInvitee,
         );
         assert!(open_envelope(&back, &mailbox, &envelope).is_err());

@@ -139,10 +139,10 @@ secret! {
     pub struct InviteSecret([u8; 32]);
 }
 secret! {
-    /// `EXP_pairing`: the exported secret of the INIT whose connection request was answered
-    /// (docs/e2ee.md#keys). Both sides retain it for the lifetime of the connection. The outer keys
-    /// and the prekeys keys of its two mailboxes derive from it.
-    pub struct ExpPairing([u8; 32]);
+    /// Exporter secret of a session (`EXP` in docs/e2ee.md#handshake), from which keys outside the
+    /// ratchet derive. Both sides retain that of the pairing (`EXP_pairing`) for the lifetime of
+    /// the connection: the outer keys and the prekeys keys of its two mailboxes derive from it.
+    pub struct ExporterSecret([u8; 32]);
 }
 
 impl InviteSecret {

@@ -33,7 +33,8 @@ pub use card::{Card, CardError, SignedCard};
 pub use checkpoint::{Checkpoint, CheckpointMark};
 pub use envelope::{EnvelopeDirection, OuterKey};
 pub use keys::{
-    ConnId, ExpPairing, Fingerprint, Identity, Incarnation, InviteSecret, PeerIdentity, SessionId,
+    ConnId, ExporterSecret, Fingerprint, Identity, Incarnation, InviteSecret, PeerIdentity,
+    SessionId,
 };
 pub use plaintext::{Kind, Plaintext};
 pub use prekeys::{PrekeyBundle, PrekeySecrets, Scope};

@@ -3,7 +3,7 @@
 
 use crate::card::{CardError, SignedCard};
 use crate::envelope::EnvelopeDirection;
-use crate::keys::{ConnId, ExpPairing, Identity, Incarnation, InviteSecret, PeerIdentity};
+use crate::keys::{ConnId, ExporterSecret, Identity, Incarnation, InviteSecret, PeerIdentity};
 use crate::primitive::{
     Key, NONCE_BYTES, SIGNATURE_BYTES, TAG_BYTES, generate_secret, hash, is_signature_valid,
     kdf_key, label, open, random_array, seal, sign_record, split_signed,
@@ -383,7 +383,7 @@ pub struct SealedPrekeysKey {
 impl SealedPrekeysKey {
     /// Derives the key of a connection's mailbox. `dir` is the direction of the envelopes into it.
     #[must_use]
-    pub fn for_mailbox(exp: &ExpPairing, dir: EnvelopeDirection) -> Self {
+    pub fn for_mailbox(exp: &ExporterSecret, dir: EnvelopeDirection) -> Self {
         Self {
             key: kdf_key(exp.expose(), &[label!("prekeys"), &[dir.to_byte()]]),
             has_card: false,

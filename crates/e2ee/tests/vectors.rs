@@ -8,7 +8,7 @@
 
 use sealpost_e2ee::card::SignedCard;
 use sealpost_e2ee::envelope::{EnvelopeDirection, OuterKey, open_envelope, padded_len};
-use sealpost_e2ee::keys::{ConnId, ExpPairing, Fingerprint, Identity, InviteSecret};
+use sealpost_e2ee::keys::{ConnId, ExporterSecret, Fingerprint, Identity, InviteSecret};
 use sealpost_e2ee::payload;
 use sealpost_e2ee::plaintext::Plaintext;
 use sealpost_e2ee::prekeys::{
@@ -169,7 +169,7 @@ fn relay_key(vector: &Value) -> SealedPrekeysKey {
         SealedPrekeysKey::for_invite(&InviteSecret::from_bytes(array(vector, "invite_secret")))
     } else {
         SealedPrekeysKey::for_mailbox(
-            &ExpPairing::from_bytes(array(vector, "exp_pairing")),
+            &ExporterSecret::from_bytes(array(vector, "exp_pairing")),
             dir(vector),
         )
     }
@@ -356,7 +356,7 @@ fn outer_key(vector: &Value) -> OuterKey {
         OuterKey::for_invite(&InviteSecret::from_bytes(array(vector, "invite_secret")))
     } else {
         OuterKey::for_mailbox(
-            &ExpPairing::from_bytes(array(vector, "exp_pairing")),
+            &ExporterSecret::from_bytes(array(vector, "exp_pairing")),
             dir(vector),
         )
     }

@@ -3,7 +3,7 @@
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use sealpost_e2ee::envelope::{EnvelopeDirection, OuterKey, open_envelope, seal_envelope};
-use sealpost_e2ee::keys::{ConnId, ExpPairing, Identity, Incarnation};
+use sealpost_e2ee::keys::{ConnId, ExporterSecret, Identity, Incarnation};
 use sealpost_e2ee::plaintext::{Kind, Plaintext};
 use sealpost_e2ee::prekeys::{BundleParameters, PrekeyBundle, PrekeySecrets, Scope};
 use sealpost_e2ee::sessions::{InitReason, InitiateArgs, OpenContext, OpenOutcome, Sessions};
@@ -47,7 +47,7 @@ impl Parties {
         };
         let (secrets, bundle) = PrekeySecrets::generate(&b, &parameters, &mut rng);
         let outer = OuterKey::for_mailbox(
-            &ExpPairing::from_bytes([6; 32]),
+            &ExporterSecret::from_bytes([6; 32]),
             EnvelopeDirection::InviteeToInviter,
         );
         let plaintext = Plaintext {

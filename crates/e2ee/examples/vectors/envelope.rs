@@ -3,7 +3,7 @@ use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305};
 use hkdf::Hkdf;
 use sealpost_e2ee::envelope::{EnvelopeDirection, OuterKey, padded_len, seal_envelope};
-use sealpost_e2ee::keys::{ExpPairing, InviteSecret};
+use sealpost_e2ee::keys::{ExporterSecret, InviteSecret};
 use sealpost_proto::MailboxId;
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -40,7 +40,7 @@ fn inner(len: usize) -> Vec<u8> {
 }
 
 fn valid() -> Outcome<Vec<Value>> {
-    let exp = ExpPairing::from_bytes(SECRET);
+    let exp = ExporterSecret::from_bytes(SECRET);
     let keys = [
         (
             json!({ "exp_pairing": text(SECRET), "dir": 0 }),
@@ -108,7 +108,7 @@ fn invalid() -> Outcome<Vec<Value>> {
     let mut dirty_at_start = padded(2_048, 200);
     dirty_at_start[204] = 1;
     let other = OuterKey::for_mailbox(
-        &ExpPairing::from_bytes(SECRET),
+        &ExporterSecret::from_bytes(SECRET),
         EnvelopeDirection::InviteeToInviter,
     );
     let cases = [

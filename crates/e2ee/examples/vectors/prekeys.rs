@@ -1,7 +1,7 @@
 use crate::{INVITE, NOW, Outcome, Party, conn_id, flipped, longer, rng, shorter, text};
 use ed25519_dalek::{Signer as _, SigningKey};
 use sealpost_e2ee::envelope::EnvelopeDirection;
-use sealpost_e2ee::keys::{ExpPairing, InviteSecret};
+use sealpost_e2ee::keys::{ExporterSecret, InviteSecret};
 use sealpost_e2ee::prekeys::{
     PrekeyBundle, PrekeySecrets, Scope, SealedPrekeysKey, open_prekeys, seal_prekeys,
 };
@@ -105,7 +105,7 @@ fn relay(owner: &Party, invite: &[u8], connection: &[u8]) -> Outcome<Value> {
     let (secret, exp) = ([0x5e; 32], [0xe7; 32]);
     let for_invite = SealedPrekeysKey::for_invite(&InviteSecret::from_bytes(secret));
     let for_mailbox = SealedPrekeysKey::for_mailbox(
-        &ExpPairing::from_bytes(exp),
+        &ExporterSecret::from_bytes(exp),
         EnvelopeDirection::InviterToInvitee,
     );
     let sealed_invite = seal_prekeys(&for_invite, &MAILBOX, Some(&card), invite, &mut rng(3))?;

@@ -20,7 +20,7 @@ mod state;
 
 use crate::handshake::{self, InitPrefix, PreviousSession};
 pub use crate::handshake::{InitReason, InitiateArgs, InitiateError};
-use crate::keys::{ConnId, ExpPairing, Identity, PeerIdentity, SessionId};
+use crate::keys::{ConnId, ExporterSecret, Identity, PeerIdentity, SessionId};
 use crate::plaintext::{BodyTooLarge, Plaintext};
 use crate::prekeys::{PrekeySecrets, next_epoch};
 use crate::ratchet::{self, Ratchet};
@@ -92,7 +92,7 @@ impl Sessions {
         let keys = started.keys;
         let ratchet =
             Ratchet::initiator(&keys, args.bundle.spk(), rng).ok_or(InitiateError::WeakKey)?;
-        let exp = ExpPairing::from_bytes(keys.exp.0);
+        let exp = ExporterSecret::from_bytes(keys.exp.0);
         let initiated = Initiated {
             session_id: keys.session_id,
             session_epoch,
@@ -208,7 +208,7 @@ pub struct Initiated {
     pub session_epoch: u64,
     /// EXP of the session. At pairing it becomes `EXP_pairing` when the peer answers the connection
     /// request; callers do not use that of later sessions.
-    pub exp: ExpPairing,
+    pub exp: ExporterSecret,
 }
 
 /// Error when a plaintext cannot be sealed.

@@ -10,7 +10,7 @@ use super::state::{CurrentSession, Stage};
 use super::{INIT_MARKER, OpenContext, Sessions};
 use crate::card::SignedCard;
 use crate::handshake::{Hello, InitPrefix, InitReason, ResponderHandshake, SessionKeys};
-use crate::keys::{ConnId, ExpPairing, Identity, PeerIdentity};
+use crate::keys::{ConnId, ExporterSecret, Identity, PeerIdentity};
 use crate::plaintext::Plaintext;
 use crate::prekeys::PrekeySecrets;
 use crate::primitive::hash;
@@ -315,7 +315,7 @@ impl Sessions {
         let new_session = NewSession {
             session_id: keys.session_id,
             session_epoch: prefix.session_epoch(),
-            exp: ExpPairing::from_bytes(keys.exp.0),
+            exp: ExporterSecret::from_bytes(keys.exp.0),
             reason: hello.reason,
             continuity: self.check_continuity(&keys, &hello),
             bundle: prefix.bundle(),

@@ -3,7 +3,7 @@
 use super::Sessions;
 use crate::card::SignedCard;
 use crate::handshake::InitReason;
-use crate::keys::{ConnId, ExpPairing, Incarnation, SessionId};
+use crate::keys::{ConnId, ExporterSecret, Incarnation, SessionId};
 use crate::payload::Resume;
 use crate::plaintext::Plaintext;
 use crate::prekeys::BundleId;
@@ -28,7 +28,7 @@ pub struct NewSession {
     pub session_epoch: u64,
     /// EXP of the session. At pairing it becomes `EXP_pairing` when this side answers the
     /// connection request.
-    pub exp: ExpPairing,
+    pub exp: ExporterSecret,
     /// Why the peer sent the INIT.
     pub reason: InitReason,
     /// Whether the peer proved that it held an earlier session.

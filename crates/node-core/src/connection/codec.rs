@@ -6,7 +6,7 @@ use super::{
 };
 use minicbor::{Decoder, Encoder, decode, encode};
 use sealpost_e2ee::{
-    ConnId, ExpPairing, Incarnation, InviteSecret, PeerIdentity, PrekeySecrets, Sessions,
+    ConnId, ExporterSecret, Incarnation, InviteSecret, PeerIdentity, PrekeySecrets, Sessions,
     payload::Capability, prekeys::BundleId,
 };
 use sealpost_proto::{InviteId, MailboxId, MailboxRef, MessageId, Origin, SendKey, Timestamp};
@@ -121,7 +121,7 @@ impl Connection {
             invite_id: InviteId::from_bytes(parse_array(&mut input)?),
             conn_id: ConnId::from_bytes(parse_array(&mut input)?),
             peer: parse_peer(&mut input)?,
-            exp_pairing: ExpPairing::from_bytes(parse_array(&mut input)?),
+            exp_pairing: ExporterSecret::from_bytes(parse_array(&mut input)?),
             own_mailbox: parse_optional(&mut input, parse_own)?,
             peer_mailbox: parse_optional(&mut input, parse_capability)?,
             invite_mailbox: parse_optional(&mut input, parse_invite_mailbox)?,

@@ -38,7 +38,7 @@ pub use send::{FirstSealing, Outgoing, SealRefusal, SealedEnvelope};
 use crate::prekey_bundles::add_bundle;
 use rand_core::CryptoRng;
 use sealpost_e2ee::{
-    ConnId, EnvelopeDirection, ExpPairing, Identity, Incarnation, InviteSecret, OuterKey,
+    ConnId, EnvelopeDirection, ExporterSecret, Identity, Incarnation, InviteSecret, OuterKey,
     PeerIdentity, PrekeySecrets, Scope, Sessions,
     payload::Capability,
     prekeys::{BundleId, BundleParameters, SealedPrekeysKey, next_epoch, seal_prekeys},
@@ -149,7 +149,7 @@ pub struct Connection {
     /// Verified public identity of the peer.
     pub peer: PeerIdentity,
     /// Secret from which the keys of both mailboxes are derived; never changes.
-    pub exp_pairing: ExpPairing,
+    pub exp_pairing: ExporterSecret,
     /// Our mailbox, once it exists.
     pub own_mailbox: Option<OwnMailbox>,
     /// Mailbox of the peer, once known.

@@ -4,7 +4,7 @@ use crate::corpus::{
     collect_bytes, collect_texts, load_vectors, parse_array, parse_bytes, parse_identity,
 };
 use sealpost_e2ee::{
-    ExpPairing, InviteSecret, PrekeyBundle, PrekeySecrets, Scope, SignedCard,
+    ExporterSecret, InviteSecret, PrekeyBundle, PrekeySecrets, Scope, SignedCard,
     envelope::{EnvelopeDirection, OuterKey, open_envelope},
     invite::Invite,
     payload,
@@ -83,11 +83,11 @@ fn damaged_envelopes_are_rejected() {
     let mailbox = MailboxId::from_bytes(parse_array(exp, "mailbox"));
     let keys = [
         OuterKey::for_mailbox(
-            &ExpPairing::from_bytes(parse_array(&exp["key"], "exp_pairing")),
+            &ExporterSecret::from_bytes(parse_array(&exp["key"], "exp_pairing")),
             EnvelopeDirection::InviteeToInviter,
         ),
         OuterKey::for_mailbox(
-            &ExpPairing::from_bytes(parse_array(&exp["key"], "exp_pairing")),
+            &ExporterSecret::from_bytes(parse_array(&exp["key"], "exp_pairing")),
             EnvelopeDirection::InviterToInvitee,
         ),
         OuterKey::for_invite(&InviteSecret::from_bytes([0x5e; 32])),
