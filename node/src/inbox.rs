@@ -106,7 +106,7 @@ fn receive_on_invite(
         return Ok(DeliveryOutcome::Refused);
     };
     if let Some(prefix) = prefix_hash(&inner) {
-        for connection in connections::find_waiting(tx, id)? {
+        for connection in connections::find_pending(tx, id)? {
             let loaded = connections::load_secrets(tx, connection)?;
             if loaded.secrets.sessions.has_init_prefix(&prefix) {
                 let incoming =

@@ -267,7 +267,7 @@ pub(crate) fn receive_request(
     if replace_earlier_request(tx, request)? == EarlierRequest::Retained {
         return Ok(DeliveryOutcome::Stored);
     }
-    if connections::find_waiting(tx, invite.id)?.len() >= limits::PENDING_REQUESTS_MAX {
+    if connections::find_pending(tx, invite.id)?.len() >= limits::PENDING_REQUESTS_MAX {
         invites::count_refused_request(tx, invite.id)?;
         return Ok(DeliveryOutcome::Refused);
     }
@@ -339,7 +339,7 @@ pub fn accept(tx: &mut Tx<'_>, identity: &NodeIdentity, id: ConnectionId) -> Res
     let (publication, body) = loaded
         .secrets
         .accept(&identity.keys, &identity.relay, uuid, tx.relay_now, tx.rng)
-        .map_err(|_| not_waiting(id))?;
+        .map_err(|_| not_pending(id))?;
     connections::save(tx, &mut loaded)?;
     open_and_publish_mailbox(tx, id, &publication)?;
     outbox::add_payload(tx, id, Kind::CONNECTION_ACCEPT, &uuid, &body)?;
@@ -349,7 +349,7 @@ pub fn accept(tx: &mut Tx<'_>, identity: &NodeIdentity, id: ConnectionId) -> Res
     {
         invites::close(tx, invite, InviteStatus::Used)?;
         // The other pending requests are rejected with a reason; later ones are refused without one.
-        for other in connections::find_waiting(tx, invite)? {
+        for other in connections::find_pending(tx, invite)? {
             reject(tx, other, Some(USED))?;
         }
     }
@@ -365,7 +365,7 @@ pub(crate) fn set_awaiting_confirmation(tx: &Tx<'_>, id: ConnectionId) -> Result
     connections::set_health(tx, id, HealthState::Waiting, Some(why))
 }
 
-fn not_waiting(id: ConnectionId) -> Fault {
+fn not_pending(id: ConnectionId) -> Fault {
     Fault::refused(
         RefusalCode::Conflict,
         format!("{id} is not a pending incoming request"),
@@ -392,7 +392,7 @@ pub fn reject(tx: &mut Tx<'_>, id: ConnectionId, reason: Option<&str>) -> Result
     let body = loaded
         .secrets
         .reject(reason.map(str::to_owned))
-        .map_err(|_| not_waiting(id))?;
+        .map_err(|_| not_pending(id))?;
     connections::save(tx, &mut loaded)?;
     let uuid = MessageUuid::from_bytes(tx.random_bytes());
     outbox::add_payload(tx, id, Kind::CONNECTION_REJECT, &uuid, &body)

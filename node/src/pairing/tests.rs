@@ -64,12 +64,12 @@ fn newest_request_is_refused_when_many_are_pending() {
         sender.connect(&invite, &prekeys);
         assert_eq!(submit(&mut sender, &mut acme), [DeliveryOutcome::Stored]);
     }
-    let pending = acme.step(|tx, _| connections::find_waiting(tx, id));
+    let pending = acme.step(|tx, _| connections::find_pending(tx, id));
     let mut late = TestNode::new("Late", 999);
     late.connect(&invite, &prekeys);
     expect_refusal(&mut acme, &mut late, id);
     assert_eq!(
-        acme.step(|tx, _| connections::find_waiting(tx, id)),
+        acme.step(|tx, _| connections::find_pending(tx, id)),
         pending
     );
 }

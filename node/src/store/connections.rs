@@ -467,7 +467,7 @@ pub(crate) fn delete_request(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault>
 }
 
 /// Returns the pending requests at an invite, latest first.
-pub(crate) fn find_waiting(tx: &Tx<'_>, invite: InviteId) -> Result<Vec<ConnectionId>, Fault> {
+pub(crate) fn find_pending(tx: &Tx<'_>, invite: InviteId) -> Result<Vec<ConnectionId>, Fault> {
     let sql = "SELECT id FROM connections WHERE invite = ?1 AND status = 'pending'
                ORDER BY created_at DESC, id";
     tx.query_rows(sql, &[&invite.to_string()], read_id)
