@@ -54,6 +54,13 @@ def describe(event, data):
     return str(data.get("id", ""))
 
 
+def store_position(position_file, event_id):
+    """Replaces the file at once, so that it is never empty, whenever this program is killed."""
+    new = position_file.with_name(position_file.name + ".new")
+    new.write_text(event_id)
+    new.replace(position_file)
+
+
 def main():
     position_file = pathlib.Path(sys.argv[1])
     last_event_id = position_file.read_text().strip() if position_file.exists() else ""
@@ -64,7 +71,7 @@ def main():
                     print(f"{event:<10} {describe(event, data)}", flush=True)
                     if event_id is not None:
                         last_event_id = event_id
-                        position_file.write_text(last_event_id)
+                        store_position(position_file, last_event_id)
         except OSError as error:
             # This includes 401: the token changes when the node restarts, and is read again.
             print(f"disconnected: {error}; retrying", file=sys.stderr, flush=True)
