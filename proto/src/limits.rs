@@ -431,6 +431,8 @@ pub const TOKEN_NAME_CHARS_MAX: usize = 64;
 pub const REGISTRATION_TOKENS_MAX: u64 = 10_000;
 /// Longest lifetime of a registration token.
 pub const REGISTRATION_TOKEN_LIFETIME_MAX: Duration = DAY.saturating_mul(3_653);
+/// Characters of the label that an operator gives an account.
+pub const ACCOUNT_LABEL_CHARS_MAX: usize = 64;
 /// Lanes or envelopes that one commit of an administrative command inspects or changes.
 pub const ADMIN_BATCH_ROWS_MAX: usize = 128;
 /// Bytes of responses of the admin API that a relay holds in memory until they are sent.

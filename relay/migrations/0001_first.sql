@@ -1,5 +1,7 @@
 -- Ids and keys are raw bytes; times are Unix milliseconds.
 
+-- token_name: registration token that the account registered with; NULL for one of the
+-- configuration and without a token. label: set by the operator; NULL without one.
 CREATE TABLE accounts (
     id                   BLOB    NOT NULL PRIMARY KEY,
     key                  BLOB    NOT NULL UNIQUE,
@@ -12,6 +14,8 @@ CREATE TABLE accounts (
     closed_mailbox_count INTEGER NOT NULL DEFAULT 0,
     blob_count           INTEGER NOT NULL DEFAULT 0,
     blob_bytes           INTEGER NOT NULL DEFAULT 0,
+    token_name           TEXT,
+    label                TEXT,
     created_at           INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

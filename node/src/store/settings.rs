@@ -129,6 +129,13 @@ fn open(tx: &Tx<'_>, row: SealedRow) -> Result<Settings, Fault> {
     })
 }
 
+/// Returns the id of the account at the relay; `None` before the registration.
+pub(crate) fn account_id(tx: &Tx<'_>) -> Result<Option<AccountId>, Fault> {
+    let sql = "SELECT account_id FROM node";
+    let found = tx.query_row(sql, &[], |row| row.optional_id("account_id"))?;
+    Ok(found.flatten())
+}
+
 /// Replaces the token for the registration.
 pub(crate) fn set_registration_token(tx: &mut Tx<'_>, token: &str) -> Result<(), Fault> {
     let sealed = tx.seal("node", PK, "registration_token", 1, token.as_bytes());

@@ -1,8 +1,8 @@
-//! `/admin/v1/accounts`: list, show, suspend, resume and delete accounts.
+//! `/admin/v1/accounts`: list, show, label, suspend, resume and delete accounts.
 
 use super::{
     ApiResult,
-    model::{Account, Accounts},
+    model::{Account, Accounts, NewLabel},
     openapi::{COMMON, WRITES},
     query::{IdPrefix, PathParam, QueryParams, malformed, page_size},
     state::AdminState,
@@ -12,8 +12,8 @@ use crate::{
 };
 use axum::extract::{FromRef, State};
 use http::StatusCode;
-use sealpost_proto::{AccountId, ErrorCode};
-use sealpost_service::{Clock as _, SharedClock, http::Json};
+use sealpost_proto::{AccountId, ErrorCode, limits::ACCOUNT_LABEL_CHARS_MAX};
+use sealpost_service::{Clock as _, SharedClock, escape::is_display_control, http::Json};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -112,6 +112,35 @@ pub(super) async fn resume(
     PathParam(id): PathParam<AccountId>,
 ) -> ApiResult<Json<Account>> {
     suspension.set_suspended(id, false).await
+}
+
+problems!(LabelProblems: COMMON, WRITES; NotFound, UnsupportedMediaType, TooLarge);
+
+/// Label an account
+///
+/// Sets or removes a text for the operator. Nodes never see it.
+#[utoipa::path(
+    put, path = "/admin/v1/accounts/{id}/label", operation_id = "label_account", tag = "accounts",
+    security(("token" = [])),
+    params(PathParam<AccountId>),
+    request_body = NewLabel,
+    responses((status = 200, description = "The account", body = Account), LabelProblems)
+)]
+pub(super) async fn set_label(
+    State(store): State<Store>,
+    State(clock): State<SharedClock>,
+    PathParam(id): PathParam<AccountId>,
+    Json(NewLabel { label }): Json<NewLabel>,
+) -> ApiResult<Json<Account>> {
+    let label = label.trim();
+    if label.chars().count() > ACCOUNT_LABEL_CHARS_MAX || label.contains(is_display_control) {
+        return Err(malformed(format!(
+            "a label has up to {ACCOUNT_LABEL_CHARS_MAX} characters and no control characters"
+        )));
+    }
+    let label = Some(label.to_owned()).filter(|label| !label.is_empty());
+    let account = store.set_label(clock.now(), id, label).await?;
+    Ok(Json(account.ok_or(ErrorCode::NotFound)?.into()))
 }
 
 /// Parts of the relay that are needed to suspend or resume an account.

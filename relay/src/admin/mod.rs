@@ -71,6 +71,7 @@ pub(crate) fn routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(accounts::show, accounts::delete))
         .routes(routes!(accounts::suspend))
         .routes(routes!(accounts::resume))
+        .routes(routes!(accounts::set_label))
         .routes(routes!(quotas::show, quotas::set))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))

@@ -54,11 +54,35 @@ pub(crate) struct Lane {
     pub(crate) webhook_host: Option<String>,
 }
 
+/// Names by which the operator recognises an account, besides its id.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct AccountNames {
+    /// Text that the operator set; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) label: Option<String>,
+    /// Name of the registration token that the account registered with; absent if it registered
+    /// without one or with a token of the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token_name: Option<String>,
+}
+
+/// Request to label an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewLabel {
+    /// Text of up to 64 characters on one line; empty to remove the label.
+    #[schema(max_length = 64)]
+    pub(crate) label: String,
+}
+
 /// Account as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Account {
     /// Id of the account.
     pub(crate) account_id: AccountId,
+    /// Names by which the operator recognises it.
+    #[serde(flatten)]
+    pub(crate) names: AccountNames,
     /// Time of registration.
     pub(crate) created_at: Timestamp,
     /// Whether the operator suspended the account.
@@ -94,6 +118,9 @@ pub(crate) struct Quota {
 pub(crate) struct AccountQuotas {
     /// Id of the account.
     pub(crate) account_id: AccountId,
+    /// Names by which the operator recognises it.
+    #[serde(flatten)]
+    pub(crate) names: AccountNames,
     /// All quotas and rate limits.
     pub(crate) quotas: Vec<Quota>,
 }
@@ -118,6 +145,9 @@ pub(crate) struct Accounts {
 pub(crate) struct Queue {
     /// Id of the account.
     pub(crate) account_id: AccountId,
+    /// Names by which the operator recognises it.
+    #[serde(flatten)]
+    pub(crate) names: AccountNames,
     /// Queue depth and delivery state.
     #[serde(flatten)]
     pub(crate) lane: Lane,

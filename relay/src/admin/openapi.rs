@@ -40,7 +40,7 @@ pub(super) fn empty() -> OpenApi {
     let tags = [
         (
             "accounts",
-            "List, suspend, resume and delete accounts, and set their quotas.",
+            "List, label, suspend, resume and delete accounts, and set their quotas.",
         ),
         ("tokens", "Create, list and revoke registration tokens."),
         ("queues", "List queues, retry them, drop envelopes."),

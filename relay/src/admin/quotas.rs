@@ -37,6 +37,7 @@ pub(super) async fn show(
     let settings = settings.load();
     Ok(Json(AccountQuotas {
         account_id: id,
+        names: quota.names.clone().into(),
         quotas: build_quotas(&quota, &settings.quotas, settings.rate_limiters.rates()),
     }))
 }
@@ -72,6 +73,7 @@ pub(super) async fn set(
 
 fn build_quotas(account: &AccountQuota, quotas: &Quotas, rates: &Rates) -> Vec<Quota> {
     let AccountQuota {
+        names: _,
         overrides,
         envelopes: queue_usage,
         mailboxes,

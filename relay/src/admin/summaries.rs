@@ -1,8 +1,8 @@
 //! Conversion of the store's summaries to the JSON of the admin API.
 
 use super::model::{
-    Account, Accounts, DropResult, Item, ItemKind, Items, Lane, LaneState, Queue, QueueState,
-    Queues, RetryResult, Throughput, Token, Tokens,
+    Account, AccountNames, Accounts, DropResult, Item, ItemKind, Items, Lane, LaneState, Queue,
+    QueueState, Queues, RetryResult, Throughput, Token, Tokens,
 };
 use crate::{
     store::{
@@ -58,10 +58,20 @@ fn convert<T, U: From<T>>(items: Vec<T>) -> Vec<U> {
     items.into_iter().map(U::from).collect()
 }
 
+impl From<store::AccountNames> for AccountNames {
+    fn from(names: store::AccountNames) -> Self {
+        Self {
+            label: names.label,
+            token_name: names.token_name,
+        }
+    }
+}
+
 impl From<AccountSummary> for Account {
     fn from(account: AccountSummary) -> Self {
         Self {
             account_id: account.account,
+            names: account.names.into(),
             created_at: account.created_at,
             suspended: account.is_suspended,
             mailboxes: account.mailboxes,
@@ -104,6 +114,7 @@ impl From<QueueSummary> for Queue {
     fn from(queue: QueueSummary) -> Self {
         Self {
             account_id: queue.account,
+            names: queue.names.into(),
             lane: queue.lane.into(),
         }
     }

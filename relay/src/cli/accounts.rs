@@ -1,4 +1,5 @@
-//! `sealpost-relay accounts`: list, inspect, suspend and delete accounts, and set their quotas.
+//! `sealpost-relay accounts`: list, inspect, label, suspend and delete accounts, and set their
+//! quotas.
 
 use super::{
     client::Client,
@@ -6,9 +7,12 @@ use super::{
     output::{
         Output, TextTable, cell, format_age, format_mailbox_count, format_plural, status_cell,
     },
-    queue::{describe_lane_state, format_endpoint, format_id_prefix, format_reason_suffix},
+    queue::{
+        describe_lane_state, format_endpoint, format_id_prefix, format_name, format_reason_suffix,
+        print_names,
+    },
 };
-use crate::admin::model::{Account, AccountQuotas, Accounts, QuotaSettings};
+use crate::admin::model::{Account, AccountQuotas, Accounts, NewLabel, QuotaSettings};
 use clap::{Args, Subcommand};
 use sealpost_proto::Timestamp;
 use sealpost_service::{config::ByteSize, units::format_size};
@@ -20,6 +24,8 @@ pub(crate) enum AccountsCommand {
     List(ListArgs),
     /// Show one account
     Show(AccountArg),
+    /// Set or remove the label of an account, which only the operator sees
+    Label(LabelArgs),
     /// Suspend an account: its requests and envelopes sent to it are refused, and its queue is kept
     Suspend(AccountArg),
     /// Resume a suspended account
@@ -50,6 +56,15 @@ pub(crate) struct AccountArg {
     /// Account id, or an unambiguous prefix of it
     #[arg(allow_hyphen_values = true)]
     pub(super) account: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabelArgs {
+    #[command(flatten)]
+    account: AccountArg,
+    /// Label, for example the name of the business; an empty text removes the label
+    #[arg(allow_hyphen_values = true)]
+    text: String,
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +122,7 @@ impl AccountsCommand {
                 let (account, now) = client.find_account(&arg.account).await?;
                 show(&account, now, output)
             }
+            Self::Label(args) => set_label(args, client, output).await,
             Self::Suspend(arg) => change_state(&arg, "suspend", client, output).await,
             Self::Resume(arg) => change_state(&arg, "resume", client, output).await,
             Self::Delete(args) => delete(&args, client, output).await,
@@ -129,6 +145,8 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
     }
     let header = [
         "ACCOUNT",
+        "LABEL",
+        "TOKEN",
         "STATE",
         "WAITING",
         "OLDEST",
@@ -138,12 +156,14 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
         "ENDPOINT",
     ];
     let mut table = TextTable::new(&header)
-        .disable_wrapping(&[0, 1])
-        .align_right(&[2, 3, 4, 5, 6]);
+        .disable_wrapping(&[0, 3])
+        .align_right(&[4, 5, 6, 7, 8]);
     for account in &page.accounts {
         let (text, color) = describe_lane_state(account.lane.state);
         table.add_row(vec![
             cell(format_id_prefix(account.account_id)),
+            cell(format_name(account.names.label.as_deref())),
+            cell(format_name(account.names.token_name.as_deref())),
             status_cell(text, color),
             cell(account.lane.waiting),
             cell(format_age(account.lane.oldest_at, page.relay_time)),
@@ -166,6 +186,7 @@ fn show(account: &Account, now: Timestamp, output: &mut Output) -> Result<(), Cl
     }
     let (text, _) = describe_lane_state(account.lane.state);
     output.print_line(format!("account     {}", account.account_id))?;
+    print_names(&account.names, 12, output)?;
     output.print_line(format!(
         "registered  {} ago",
         format_age(Some(account.created_at), now)
@@ -179,6 +200,20 @@ fn show(account: &Account, now: Timestamp, output: &mut Output) -> Result<(), Cl
         format!(", the oldest for {}", format_age(Some(at), now))
     });
     output.print_line(format!("waiting     {}{oldest}", account.lane.waiting))
+}
+
+async fn set_label(args: LabelArgs, client: &Client, output: &mut Output) -> Result<(), CliError> {
+    let (account, _) = client.find_account(&args.account.account).await?;
+    let path = format!("accounts/{}/label", account.account_id);
+    let account: Account = client.put(&path, &NewLabel { label: args.text }).await?;
+    if output.is_json() {
+        return output.print_json(&account);
+    }
+    let id = account.account_id;
+    match account.names.label {
+        Some(label) => output.print_line(format!("Labelled {id} as {label}.")),
+        None => output.print_line(format!("Removed the label of {id}.")),
+    }
 }
 
 async fn change_state(
@@ -256,6 +291,9 @@ async fn show_or_set_quotas(
     if output.is_json() {
         return output.print_json(&quotas);
     }
+    output.print_line(format!("account  {}", quotas.account_id))?;
+    print_names(&quotas.names, 9, output)?;
+    output.print_line("")?;
     let mut table = TextTable::new(&["QUOTA", "LIMIT", "DEFAULT", "USED"])
         .disable_wrapping(&[0])
         .align_right(&[1, 2, 3]);

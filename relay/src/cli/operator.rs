@@ -18,7 +18,7 @@ use std::path::PathBuf;
 /// Command that needs a running relay.
 #[derive(Debug, Subcommand)]
 pub(crate) enum OperatorCommand {
-    /// List, show, suspend, resume and delete accounts, and set their quotas
+    /// List, show, label, suspend, resume and delete accounts, and set their quotas
     Accounts {
         #[command(subcommand)]
         command: AccountsCommand,

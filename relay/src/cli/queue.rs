@@ -9,8 +9,8 @@ use super::{
     },
 };
 use crate::admin::model::{
-    Account, DropResult, Item, ItemKind, Items, Lane, LaneState, Queue, QueueState, Queues,
-    RetryResult,
+    Account, AccountNames, DropResult, Item, ItemKind, Items, Lane, LaneState, Queue, QueueState,
+    Queues, RetryResult,
 };
 use clap::{Args, Subcommand};
 use sealpost_proto::{AccountId, EnvelopeId, EnvelopeState, Timestamp};
@@ -107,6 +107,25 @@ pub(super) fn format_id_prefix(account: AccountId) -> String {
     account.to_string().chars().take(ID_PREFIX_CHARS).collect()
 }
 
+/// Returns a label or the name of a token, or a dash.
+pub(super) fn format_name(name: Option<&str>) -> &str {
+    name.unwrap_or("-")
+}
+
+/// Prints the names that an account has, one a line, with their values at column `width`.
+pub(super) fn print_names(
+    names: &AccountNames,
+    width: usize,
+    output: &mut Output,
+) -> Result<(), CliError> {
+    for (title, name) in [("label", &names.label), ("token", &names.token_name)] {
+        if let Some(name) = name {
+            output.print_line(format!("{title:<width$}{name}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// Returns the display text and colour of a lane state.
 pub(super) const fn describe_lane_state(state: LaneState) -> (&'static str, StatusColor) {
     match state {
@@ -152,6 +171,8 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
     }
     let header = [
         "ACCOUNT",
+        "LABEL",
+        "TOKEN",
         "WAITING",
         "OLDEST",
         "STATE",
@@ -160,12 +181,19 @@ async fn list(args: &ListArgs, client: &Client, output: &mut Output) -> Result<(
         "LAST REASON",
     ];
     let mut table = TextTable::new(&header)
-        .disable_wrapping(&[0, 3])
-        .align_right(&[1, 2, 4]);
-    for Queue { account_id, lane } in &page.queues {
+        .disable_wrapping(&[0, 5])
+        .align_right(&[3, 4, 6]);
+    for Queue {
+        account_id,
+        names,
+        lane,
+    } in &page.queues
+    {
         let (text, color) = describe_lane_state(lane.state);
         table.add_row(vec![
             cell(format_id_prefix(*account_id)),
+            cell(format_name(names.label.as_deref())),
+            cell(format_name(names.token_name.as_deref())),
             cell(lane.waiting),
             cell(format_age(lane.oldest_at, page.relay_time)),
             status_cell(
@@ -204,6 +232,7 @@ async fn show(args: &ShowArgs, client: &Client, output: &mut Output) -> Result<(
     let lane = &page.queue.lane;
     let (text, _) = describe_lane_state(lane.state);
     output.print_line(format!("account  {id}"))?;
+    print_names(&page.queue.names, 9, output)?;
     output.print_line(format!("state    {text}{}", format_reason_suffix(lane)))?;
     if lane.next_attempt_at.is_some() {
         output.print_line(format!(

@@ -236,10 +236,11 @@ fn register(
             is_new: false,
         }));
     }
-    if let Some(name) = token.filter(|_| new.policy == RegistrationPolicy::Token) {
-        tokens::use_token(db, now, &name)?;
+    let used_token = token.filter(|_| new.policy == RegistrationPolicy::Token);
+    if let Some(name) = &used_token {
+        tokens::use_token(db, now, name)?;
     }
-    insert(db, now, new)?;
+    insert(db, now, new, used_token.as_deref())?;
     let registered = Registered {
         account_id: new.account,
         webhook_secret: new.webhook_secret.clone(),
@@ -250,16 +251,23 @@ fn register(
     }))
 }
 
-fn insert(db: &Connection, now: Timestamp, new: &NewAccount) -> Result<(), StoreError> {
+fn insert(
+    db: &Connection,
+    now: Timestamp,
+    new: &NewAccount,
+    token_name: Option<&str>,
+) -> Result<(), StoreError> {
     query::execute(
         db,
-        "INSERT INTO accounts (id, key, key_generation, webhook_url, webhook_secret, created_at) \
-         VALUES (?, ?, 1, ?, ?, ?)",
+        "INSERT INTO accounts \
+             (id, key, key_generation, webhook_url, webhook_secret, token_name, created_at) \
+         VALUES (?, ?, 1, ?, ?, ?, ?)",
         params![
             new.account.as_bytes(),
             new.key.as_bytes(),
             new.webhook_url.as_ref().map(WebhookUrl::as_str),
             new.webhook_secret.expose(),
+            token_name,
             to_millis(now)
         ],
     )?;

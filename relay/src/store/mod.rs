@@ -35,8 +35,9 @@ pub(crate) use envelopes::RecallOutcome;
 pub(crate) use inspection::Inspection;
 pub(crate) use mailboxes::{MailboxSettings, StoredPrekeys};
 pub(crate) use operator::{
-    AccountSummary, DropOutcome, ItemKind, LaneStatus, LaneSummary, NewRegistrationToken, Page,
-    QueueCursor, QueueItem, QueueItems, QueueSummary, RegistrationToken, RetryOutcome, Totals,
+    AccountNames, AccountSummary, DropOutcome, ItemKind, LaneStatus, LaneSummary,
+    NewRegistrationToken, Page, QueueCursor, QueueItem, QueueItems, QueueSummary,
+    RegistrationToken, RetryOutcome, Totals,
 };
 pub(crate) use quotas::AccountQuota;
 pub(crate) use rows::QueueState;

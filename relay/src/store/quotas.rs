@@ -1,6 +1,9 @@
 //! Per-account quota overrides and usage.
 
-use super::{Store, StoreError, accounts};
+use super::{
+    Store, StoreError, accounts,
+    operator::accounts::{AccountNames, NAME_COLUMNS},
+};
 use rusqlite::{Connection, Row, params};
 use sealpost_proto::AccountId;
 use sealpost_relay_core::{
@@ -12,6 +15,7 @@ use sealpost_sqlite::{RowError, RowExt as _, query};
 /// Quota overrides and usage of one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AccountQuota {
+    pub(crate) names: AccountNames,
     pub(crate) overrides: QuotaOverrides,
     /// Envelopes that wait in its mailboxes.
     pub(crate) envelopes: EnvelopeUsage,
@@ -37,15 +41,18 @@ impl Store {
         &self,
         account: AccountId,
     ) -> Result<Option<AccountQuota>, StoreError> {
-        let sql = "SELECT a.mailbox_count, a.blob_count, a.blob_bytes, \
-                       l.waiting_envelopes, l.waiting_bytes, q.overrides \
-                   FROM accounts a \
-                   JOIN lanes l ON l.account_id = a.id \
-                   LEFT JOIN quota_overrides q ON q.account_id = a.id \
-                   WHERE a.id = ?";
+        let sql = format!(
+            "SELECT a.mailbox_count, a.blob_count, a.blob_bytes, {NAME_COLUMNS}, \
+                 l.waiting_envelopes, l.waiting_bytes, q.overrides \
+             FROM accounts a \
+             JOIN lanes l ON l.account_id = a.id \
+             LEFT JOIN quota_overrides q ON q.account_id = a.id \
+             WHERE a.id = ?"
+        );
         self.read(move |db| {
-            Ok(query::first_row(db, sql, [account.as_bytes()], |row| {
+            Ok(query::first_row(db, &sql, [account.as_bytes()], |row| {
                 Ok(AccountQuota {
+                    names: AccountNames::read(row)?,
                     overrides: read_overrides(row)?.unwrap_or_default(),
                     envelopes: EnvelopeUsage {
                         envelopes: row.read("waiting_envelopes")?,

@@ -12,6 +12,7 @@ mod openapi_check;
 mod process;
 mod support;
 
+mod account_names;
 mod accounts;
 mod admin;
 mod admin_page;

@@ -15,20 +15,20 @@ use tokio::{
 };
 
 /// Exit code and output of a command.
-struct CommandOutput {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct CommandOutput {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl CommandOutput {
-    fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!((self.code, &*self.err), (0, ""), "{}", self.out);
         self.out
     }
 }
 
-async fn run_command(directory: &Path, args: &str) -> CommandOutput {
+pub(crate) async fn run_command(directory: &Path, args: &str) -> CommandOutput {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sealpost-relay"));
     command
         .args(args.split_whitespace())
@@ -130,8 +130,8 @@ async fn accounts_commands_work() {
     .replace(host, "HOST");
     assert_table(
         &list,
-        "ACCOUNT   STATE       WAITING  OLDEST  MAILBOXES  FILES  REGISTERED  ENDPOINT",
-        "BOLT      unverified        0       -          0    0 B         0 s  HOST",
+        "ACCOUNT   LABEL  TOKEN  STATE       WAITING  OLDEST  MAILBOXES  FILES  REGISTERED  ENDPOINT",
+        "BOLT      -      -      unverified        0       -          0    0 B         0 s  HOST",
     );
     let suspended = run_command(directory, &format!("accounts suspend {}", &id[..8]))
         .await
@@ -344,12 +344,12 @@ async fn queue_commands_work() {
     assert_table(
         &list,
         &format!(
-            "ACCOUNT   WAITING  OLDEST  STATE        NEXT ATTEMPT  {:<1$}  LAST REASON",
+            "ACCOUNT   LABEL  TOKEN  WAITING  OLDEST  STATE        NEXT ATTEMPT  {:<1$}  LAST REASON",
             "ENDPOINT",
             host.len()
         ),
         &format!(
-            "BOLT            1     0 s  webhook off             -  {host}  the endpoint responded \
+            "BOLT      -      -            1     0 s  webhook off             -  {host}  the endpoint responded \
              with 410"
         ),
     );

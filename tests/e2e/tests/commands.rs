@@ -42,6 +42,28 @@ async fn texts_and_names_are_sent_as_typed() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn status_shows_the_own_account() -> anyhow::Result<()> {
+    let env = Environment::with_relay(program()).await?;
+    let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
+    let bolt = env.start_node("Bolt", DeliveryMode::Pull).await?;
+    pair(&acme, &bolt).await?;
+    let mut accounts = Vec::new();
+    for node in [&acme, &bolt] {
+        let json = run_cli(node.home(), &["status", "--json"]).await?;
+        let json: serde_json::Value = serde_json::from_str(&json)?;
+        let account = json["node"]["relay"]["accountId"]
+            .as_str()
+            .context("no account id")?
+            .to_owned();
+        let text = run_cli(node.home(), &["status"]).await?;
+        ensure!(text.contains(&account), "{text}");
+        accounts.push(account);
+    }
+    ensure!(accounts[0] != accounts[1], "{accounts:?}");
+    stop_all(env, [acme, bolt]).await
+}
+
+#[tokio::test]
 async fn pasted_invites_connect() -> anyhow::Result<()> {
     let env = Environment::with_relay(program()).await?;
     let acme = env.start_node("Acme", DeliveryMode::Pull).await?;

@@ -4,7 +4,7 @@ use super::{
     ConnectionStatus, ConnectionWarning, Direction, HealthState, InviteKind, InviteStatus, Iso,
     NodeWarning, RelayState,
 };
-use sealpost_proto::{string_enum, wire::WebhookState};
+use sealpost_proto::{AccountId, string_enum, wire::WebhookState};
 use serde::{Deserialize, Serialize};
 
 /// This node and its relay.
@@ -67,6 +67,10 @@ pub struct NodeRelay {
     /// `https://relay.example`.
     pub origin: String,
     pub state: RelayState,
+    /// Id of this node's account there, which the relay's operator needs to find it; absent before
+    /// the registration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<AccountId>,
     /// Why it does not respond, or asks this node to wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

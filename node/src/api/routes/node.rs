@@ -19,13 +19,14 @@ use crate::{
     store::{
         Tx, chats, connections, deliveries,
         events::{self, Subject},
-        node_warnings, restoration,
+        node_warnings, restoration, settings,
     },
 };
 use axum::{
     Json,
     extract::{FromRef, State},
 };
+use sealpost_proto::AccountId;
 use std::sync::Arc;
 
 /// Components that describe this node.
@@ -57,6 +58,7 @@ struct Counts {
     healing: u64,
     warnings: Vec<DatedWarning>,
     restoration: Option<Restoration>,
+    account_id: Option<AccountId>,
 }
 
 impl NodeState {
@@ -73,6 +75,7 @@ impl NodeState {
                     .map(|(code, at)| render::node_warning(code, at))
                     .collect(),
                 restoration: load_restoration(tx)?,
+                account_id: settings::account_id(tx)?,
             })
         });
         let counts = counted.await?;
@@ -85,6 +88,7 @@ impl NodeState {
             relay: NodeRelay {
                 origin: self.identity.relay.to_string(),
                 state: health.state,
+                account_id: counts.account_id,
                 reason: health.reason,
                 last_contact_at: health.last_contact_at.map(Iso),
                 clock_offset_ms: health.clock_offset_ms,

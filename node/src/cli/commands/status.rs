@@ -94,6 +94,9 @@ fn show_node(node: &Node, console: &mut Console) -> Result<(), CliError> {
     let (relay, color) = describe_relay(node, console);
     let mut table = TextTable::new(&["NODE", &node.name]);
     table.add_row(vec![cell("relay"), status_cell(relay, color)]);
+    if let Some(account) = node.relay.account_id {
+        table.add_row(vec![cell("account"), cell(account.to_string())]);
+    }
     table.add_row(vec![cell("receives by"), describe_delivery_mode(node)]);
     table.add_row(vec![cell("unread"), cell(node.unread_count.to_string())]);
     table.add_row(vec![cell("pending"), cell(node.pending_count.to_string())]);

@@ -10,10 +10,32 @@ use sealpost_proto::{AccountId, Timestamp};
 use sealpost_relay_core::Event;
 use sealpost_sqlite::{RowError, RowExt as _, query};
 
+/// Names by which the operator recognises an account, besides its id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct AccountNames {
+    /// Text that the operator set.
+    pub(crate) label: Option<String>,
+    /// Registration token that the account registered with. The token may be revoked by now.
+    pub(crate) token_name: Option<String>,
+}
+
+/// Columns that [`AccountNames::read`] reads.
+pub(in crate::store) const NAME_COLUMNS: &str = "a.label, a.token_name";
+
+impl AccountNames {
+    pub(in crate::store) fn read(row: &Row<'_>) -> Result<Self, RowError> {
+        Ok(Self {
+            label: row.read("label")?,
+            token_name: row.read("token_name")?,
+        })
+    }
+}
+
 /// Account as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AccountSummary {
     pub(crate) account: AccountId,
+    pub(crate) names: AccountNames,
     pub(crate) created_at: Timestamp,
     pub(crate) is_suspended: bool,
     /// Number of open mailboxes.
@@ -75,11 +97,27 @@ impl Store {
         })
         .await
     }
+
+    /// Sets or removes the label of an account and returns the account; absent if it does not
+    /// exist.
+    pub(crate) async fn set_label(
+        &self,
+        now: Timestamp,
+        account: AccountId,
+        label: Option<String>,
+    ) -> Result<Option<AccountSummary>, StoreError> {
+        self.write(move |db| {
+            let sql = "UPDATE accounts SET label = ? WHERE id = ?";
+            query::execute(db, sql, params![label, account.as_bytes()])?;
+            find(db, now, account)
+        })
+        .await
+    }
 }
 
 fn accounts_sql() -> String {
     format!(
-        "SELECT a.id, a.created_at, a.mailbox_count, a.blob_bytes, {COLUMNS}, \
+        "SELECT a.id, a.created_at, a.mailbox_count, a.blob_bytes, {NAME_COLUMNS}, {COLUMNS}, \
              {OLDEST} AS oldest_at \
          FROM accounts a JOIN lanes l ON l.account_id = a.id"
     )
@@ -99,6 +137,7 @@ fn find(
 fn read(row: &Row<'_>, now: Timestamp) -> Result<AccountSummary, RowError> {
     Ok(AccountSummary {
         account: row.id("id")?,
+        names: AccountNames::read(row)?,
         created_at: row.timestamp("created_at")?,
         is_suspended: row.read("suspended")?,
         mailboxes: row.read("mailbox_count")?,

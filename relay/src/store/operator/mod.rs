@@ -5,13 +5,13 @@
 //! [`ADMIN_BATCH_ROWS_MAX`](sealpost_proto::limits::ADMIN_BATCH_ROWS_MAX) at a time, so that
 //! deliveries continue in between.
 
-mod accounts;
+pub(super) mod accounts;
 mod lane;
 pub(super) mod queue;
 pub(super) mod tokens;
 mod totals;
 
-pub(crate) use accounts::AccountSummary;
+pub(crate) use accounts::{AccountNames, AccountSummary};
 pub(crate) use lane::{LaneStatus, LaneSummary};
 pub(crate) use queue::{
     DropOutcome, ItemKind, QueueCursor, QueueItem, QueueItems, QueueSummary, RetryOutcome,

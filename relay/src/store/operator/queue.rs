@@ -2,6 +2,7 @@
 
 use super::{
     Page,
+    accounts::{AccountNames, NAME_COLUMNS},
     lane::{self, COLUMNS, LaneSummary, OLDEST},
 };
 use crate::store::{
@@ -36,6 +37,7 @@ pub(crate) struct QueueCursor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct QueueSummary {
     pub(crate) account: AccountId,
+    pub(crate) names: AccountNames,
     pub(crate) lane: LaneSummary,
 }
 
@@ -112,7 +114,7 @@ impl Store {
         let sql = format!(
             "WITH waiting AS MATERIALIZED (SELECT l.account_id, {OLDEST} AS oldest_at FROM lanes l \
                  WHERE l.waiting_items > 0 AND (l.reason IS NOT NULL OR NOT ?1)) \
-             SELECT l.account_id, w.oldest_at, {COLUMNS} FROM waiting w \
+             SELECT l.account_id, w.oldest_at, {NAME_COLUMNS}, {COLUMNS} FROM waiting w \
              JOIN lanes l ON l.account_id = w.account_id JOIN accounts a ON a.id = l.account_id \
              WHERE (w.oldest_at, w.account_id) > (?2, ?3) \
              ORDER BY w.oldest_at, w.account_id LIMIT ?4"
@@ -143,7 +145,7 @@ impl Store {
         limit: usize,
     ) -> Result<Option<QueueItems>, StoreError> {
         let sql = format!(
-            "SELECT l.account_id, {COLUMNS}, {OLDEST} AS oldest_at FROM lanes l \
+            "SELECT l.account_id, {NAME_COLUMNS}, {COLUMNS}, {OLDEST} AS oldest_at FROM lanes l \
              JOIN accounts a ON a.id = l.account_id WHERE l.account_id = ?"
         );
         self.read(move |db| {
@@ -258,6 +260,7 @@ fn find_newest_item(db: &Connection) -> Result<DeliveryId, StoreError> {
 fn read_queue(row: &Row<'_>, now: Timestamp) -> Result<QueueSummary, RowError> {
     Ok(QueueSummary {
         account: row.id("account_id")?,
+        names: AccountNames::read(row)?,
         lane: lane::read_lane_summary(row, now)?,
     })
 }
