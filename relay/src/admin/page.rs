@@ -14,42 +14,32 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors \
                       'none'; require-trusted-types-for 'script'";
 
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// Path, content type and text of each file.
+const FILES: &[(&str, &str, &str)] = &[
+    ("/", HTML, include_str!("page/index.html")),
+    ("/page.css", CSS, include_str!("page/page.css")),
+    ("/page.js", SCRIPT, include_str!("page/page.js")),
+    ("/account.js", SCRIPT, include_str!("page/account.js")),
+    ("/api.js", SCRIPT, include_str!("page/api.js")),
+    ("/chart.js", SCRIPT, include_str!("page/chart.js")),
+    ("/elements.js", SCRIPT, include_str!("page/elements.js")),
+    ("/format.js", SCRIPT, include_str!("page/format.js")),
+    ("/icon.svg", SVG, include_str!("page/icon.svg")),
+];
+
 pub(super) fn routes() -> Router<AdminState> {
-    Router::new()
-        .route(
-            "/",
-            get(|| async {
-                respond_with_file("text/html; charset=utf-8", include_str!("page/index.html"))
-            }),
+    let add = |router: Router<AdminState>, &(path, content_type, text): &_| {
+        router.route(
+            path,
+            get(move || async move { respond_with_file(content_type, text) }),
         )
-        .route(
-            "/page.css",
-            get(|| async {
-                respond_with_file("text/css; charset=utf-8", include_str!("page/page.css"))
-            }),
-        )
-        .route(
-            "/page.js",
-            get(|| async {
-                respond_with_file(
-                    "text/javascript; charset=utf-8",
-                    include_str!("page/page.js"),
-                )
-            }),
-        )
-        .route(
-            "/chart.js",
-            get(|| async {
-                respond_with_file(
-                    "text/javascript; charset=utf-8",
-                    include_str!("page/chart.js"),
-                )
-            }),
-        )
-        .route(
-            "/icon.svg",
-            get(|| async { respond_with_file("image/svg+xml", include_str!("page/icon.svg")) }),
-        )
+    };
+    FILES.iter().fold(Router::new(), add)
 }
 
 fn respond_with_file(content_type: &'static str, text: &'static str) -> Response {

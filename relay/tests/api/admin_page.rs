@@ -7,7 +7,7 @@ use crate::{
 use http::{Method, StatusCode};
 use sealpost_proto::{EnvelopeState, Timestamp};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 #[tokio::test]
 async fn stats_match_the_activity() {
@@ -105,7 +105,11 @@ async fn status_page_loads_nothing_external() {
         ("/", "text/html; charset=utf-8"),
         ("/page.css", "text/css; charset=utf-8"),
         ("/page.js", "text/javascript; charset=utf-8"),
+        ("/account.js", "text/javascript; charset=utf-8"),
+        ("/api.js", "text/javascript; charset=utf-8"),
         ("/chart.js", "text/javascript; charset=utf-8"),
+        ("/elements.js", "text/javascript; charset=utf-8"),
+        ("/format.js", "text/javascript; charset=utf-8"),
         ("/icon.svg", "image/svg+xml"),
     ] {
         let reply = admin.call(Method::GET, path, Value::Null).await;
@@ -130,5 +134,91 @@ async fn status_page_loads_nothing_external() {
             !text.contains("innerHTML") && !text.contains(" style=") && !text.contains(" onclick"),
             "{path}"
         );
+    }
+}
+
+/// Text of a file of the status page.
+async fn page_file(admin: &AdminClient, path: &str) -> String {
+    let reply = admin.call(Method::GET, path, Value::Null).await;
+    assert_eq!(reply.status, StatusCode::OK, "{path}");
+    String::from_utf8(reply.body.to_vec()).unwrap()
+}
+
+/// Returns the texts that follow `before` and precede `after`.
+fn texts_between<'a>(text: &'a str, before: &str, after: &str) -> BTreeSet<&'a str> {
+    let rest = text.split(before).skip(1);
+    rest.filter_map(|rest| rest.split_once(after))
+        .map(|(found, _)| found)
+        .collect()
+}
+
+#[tokio::test]
+async fn page_scripts_find_their_modules_and_elements() {
+    let relay = Relay::start().await;
+    let admin = AdminClient::new(&relay);
+    let html = page_file(&admin, "/").await;
+    let ids = texts_between(&html, " id=\"", "\"");
+    let (mut waiting, mut loaded) = (vec!["/page.js".to_owned()], BTreeSet::new());
+    while let Some(path) = waiting.pop() {
+        if !loaded.insert(path.clone()) {
+            continue;
+        }
+        let script = page_file(&admin, &path).await;
+        for id in texts_between(&script, "byId(\"", "\"").union(&texts_between(
+            &script,
+            "setText(\"",
+            "\"",
+        )) {
+            assert!(ids.contains(id), "{path}: {id}");
+        }
+        waiting.extend(
+            texts_between(&script, " from \"", "\"")
+                .into_iter()
+                .map(str::to_owned),
+        );
+    }
+    assert_eq!(loaded.len(), 6, "{loaded:?}");
+}
+
+#[tokio::test]
+async fn page_actions_are_documented_operations() {
+    let relay = Relay::start().await;
+    let admin = AdminClient::new(&relay);
+    let document = admin.document().await;
+    for script in ["/page.js", "/account.js"] {
+        let script = page_file(&admin, script).await;
+        for method in ["get", "post"] {
+            let templates = texts_between(&script, &format!("{method}(`"), "`");
+            let texts = texts_between(&script, &format!("{method}(\""), "\"");
+            for target in templates.union(&texts) {
+                // A part of a template is an account id, or the start of the path of a list.
+                let path = target.split('?').next().unwrap_or_default();
+                let path = path
+                    .replace("${id}", "{id}")
+                    .replace("${list}&failing=true", "queues");
+                let operation = &document["paths"][format!("/admin/v1/{path}")][method];
+                assert!(operation.is_object(), "{method} {target}");
+            }
+        }
+    }
+    let account = page_file(&admin, "/account.js").await;
+    for action in [
+        "queues/${id}/retry",
+        "accounts/${id}/suspend",
+        "accounts/${id}/resume",
+    ] {
+        assert!(account.contains(&format!("post(`{action}`)")), "{action}");
+    }
+}
+
+#[tokio::test]
+async fn page_shows_times_with_24_hours() {
+    let relay = Relay::start().await;
+    let admin = AdminClient::new(&relay);
+    for script in ["/page.js", "/account.js", "/format.js", "/chart.js"] {
+        let script = page_file(&admin, script).await;
+        for depends_on_language in ["toLocaleTimeString", "toLocaleDateString", "DateTimeFormat"] {
+            assert!(!script.contains(depends_on_language));
+        }
     }
 }

@@ -1,14 +1,24 @@
-// Status page: polls the admin API every few seconds and displays the result. All content is inserted as text, never as
-// HTML. The token comes from the form or from the fragment of the URL, which browsers do not send, and is stored in this
-// tab only.
+// Status page: polls the admin API every few seconds and displays the result.
 
-import { createBars } from "/chart.js";
+import { connectDialog, createAccountName, createStateName } from "/account.js";
+import { formatAge, formatNextAttempt, refreshAccount } from "/account.js";
+import { UnauthorizedError, describeError, forgetToken, hasToken, setToken } from "/api.js";
+import { get, post } from "/api.js";
+import { createBars, findScale } from "/chart.js";
+import { byId, createElement, createTable, setText } from "/elements.js";
+import {
+  formatDateTime,
+  formatDuration,
+  formatNumber,
+  formatPlural,
+  formatSize,
+  formatTimeWithSeconds,
+  formatTimeZone,
+} from "/format.js";
 
 const REFRESH_MS = 5_000;
-const RESPONSE_TIMEOUT_MS = 10_000;
 const ROWS = 50;
 const CERTIFICATE_WARNING_MS = 14 * 86_400_000;
-const TOKEN_KEY = "sealpost-admin-token";
 
 const CHARTS = [
   ["accepted", "Envelopes accepted"],
@@ -17,166 +27,85 @@ const CHARTS = [
   ["refused", "Envelopes refused"],
 ];
 
-const STATES = {
-  ready: ["ready", ""],
-  leased: ["sending", "good"],
-  backing_off: ["backing off", "waiting"],
-  asked_to_wait: ["waiting (Retry-After)", "waiting"],
-  pull: ["pull", ""],
-  unverified: ["webhook unverified", "waiting"],
-  off: ["webhook off", "bad"],
-  suspended: ["suspended", "bad"],
-};
-
-const byId = (id) => document.getElementById(id);
-let token = readToken();
 let timer = 0;
 let lastUpdate = null;
 
-function readToken() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (given) {
-    sessionStorage.setItem(TOKEN_KEY, given);
-    history.replaceState(null, "", location.pathname);
-  }
-  return sessionStorage.getItem(TOKEN_KEY);
-}
-
-class UnauthorizedError extends Error {}
-
-async function fetchJson(path) {
-  const signal = AbortSignal.timeout(RESPONSE_TIMEOUT_MS);
-  const options = { headers: { authorization: `Bearer ${token}` }, cache: "no-store", signal };
-  const response = await fetch(path, options);
-  if (response.status === 401) throw new UnauthorizedError();
-  const body = await response.json();
-  if (!response.ok) throw new Error(body.detail ?? body.title);
-  return body;
-}
-
-// --- formatting ---
-
-const formatNumber = (value) => value.toLocaleString();
-const formatPlural = (value, noun, many = `${noun}s`) => `${formatNumber(value)} ${value === 1 ? noun : many}`;
-
-function formatDuration(ms) {
-  const seconds = Math.max(0, Math.round(ms / 1000));
-  if (seconds < 60) return `${seconds} s`;
-  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 86_400) return `${Math.floor(seconds / 3_600)} h ${Math.floor((seconds % 3_600) / 60)} min`;
-  return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3_600)} h`;
-}
-
-/** Formats a time, with the date unless it is today. */
-function formatDateTime(ms) {
-  const at = new Date(ms);
-  const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  return at.toDateString() === new Date().toDateString() ? time : `${at.toLocaleDateString()} ${time}`;
-}
-
-function formatSize(bytes) {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  let unit = 0;
-  let value = bytes;
-  while (value >= 1_000 && unit < units.length - 1) {
-    value /= 1_000;
-    unit += 1;
-  }
-  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
-}
-
-// --- elements ---
-
-function createElement(name, className, ...children) {
-  const node = document.createElement(name);
-  if (className) node.className = className;
-  node.append(...children);
-  return node;
-}
-
-function setText(id, text, className) {
-  const target = byId(id);
-  target.textContent = text;
-  if (className !== undefined) target.className = className;
+function describePeak(values) {
+  const peak = Math.max(...values);
+  if (peak === 0) return "none";
+  const cut = peak > findScale(values) ? ", cut off" : "";
+  return `peak ${formatNumber(peak)} / min${cut}`;
 }
 
 function createChart([key, title], stats) {
   const values = stats.minutes.map((minute) => minute[key]);
   const total = formatNumber(stats.last_hour[key]);
-  const peak = Math.max(...values);
-  const head = createElement("header", "", createElement("h3", "", title), createElement("strong", "", total));
+  const head = createElement(
+    "header",
+    "",
+    createElement("h3", "", title),
+    createElement("strong", "", total),
+  );
   const foot = createElement(
     "footer",
     "quiet",
     createElement("span", "", "1 h ago"),
-    createElement("span", "", peak === 0 ? "none" : `peak ${formatNumber(peak)} / min`),
+    createElement("span", "", describePeak(values)),
     createElement("span", "", "now"),
   );
   const bars = createBars(values, `${title} in the last hour: ${total}`);
   return createElement("div", `card chart ${key}`, head, bars, foot);
 }
 
-function createCell([label, content, className]) {
-  const node = createElement("td", className ?? "", content);
-  node.dataset.label = label;
+// --- lists ---
+
+function createReason(queue) {
+  const node = createElement("div", "", createStateName(queue));
+  const failures = queue.failures === 0 ? [] : [formatPlural(queue.failures, "failure")];
+  const more = [...failures, queue.reason ?? ""].filter((text) => text !== "").join(": ");
+  if (more !== "") node.append(createElement("div", "quiet", more));
   return node;
-}
-
-function createTable(rows) {
-  const headings = rows[0].map(([label, , className]) =>
-    createElement("th", className === "number" ? "number" : "", label),
-  );
-  const body = rows.map((cells) => createElement("tr", "", ...cells.map(createCell)));
-  const head = createElement("thead", "", createElement("tr", "", ...headings));
-  return createElement("table", "", head, createElement("tbody", "", ...body));
-}
-
-function createAccountName(id) {
-  const name = createElement("code", "", id.slice(0, 8));
-  name.title = id;
-  return name;
-}
-
-function createStateName(queue) {
-  const [text, color] = STATES[queue.state] ?? [queue.state, ""];
-  return color ? createElement("span", `pill ${color}`, text) : text;
-}
-
-const formatAge = (queue, now) => (queue.oldest_at === undefined ? "–" : formatDuration(now - queue.oldest_at));
-const formatNextAttempt = (queue, now) =>
-  queue.next_attempt_at === undefined ? "–" : `in ${formatDuration(queue.next_attempt_at - now)}`;
-
-function failingRow(queue, now) {
-  return [
-    ["Account", createAccountName(queue.account_id), "nowrap"],
-    ["Endpoint", queue.webhook_host ?? "–", "nowrap"],
-    ["State", createStateName(queue), "nowrap"],
-    ["Last reason", queue.reason ?? "–", "wrap"],
-    ["Failures", formatNumber(queue.failures), "number"],
-    ["Waiting", formatNumber(queue.waiting), "number"],
-    ["Oldest", formatAge(queue, now), "number"],
-    ["Next attempt", formatNextAttempt(queue, now), "number"],
-  ];
 }
 
 function queueRow(queue, now) {
   return [
-    ["Account", createAccountName(queue.account_id), "nowrap"],
-    ["Endpoint", queue.webhook_host ?? "–", "nowrap"],
-    ["State", createStateName(queue), "nowrap"],
+    ["Account", createAccountName(queue), "wrap"],
+    ["Endpoint", queue.webhook_host ?? "–", "wrap"],
+    ["State", createReason(queue), "wrap"],
     ["Waiting", formatNumber(queue.waiting), "number"],
     ["Oldest", formatAge(queue, now), "number"],
     ["Next attempt", formatNextAttempt(queue, now), "number"],
   ];
 }
 
-function showQueues(id, { queues, next }, row, now, empty) {
-  if (queues.length === 0) return byId(id).replaceChildren(createElement("p", "quiet", empty));
-  const parts = [createTable(queues.map((queue) => row(queue, now)))];
-  if (next !== undefined) {
-    parts.push(createElement("p", "quiet", `The oldest ${ROWS} queues. To list all: sealpost-relay queue list`));
-  }
-  return byId(id).replaceChildren(...parts);
+function accountRow(account, now) {
+  return [
+    ["Account", createAccountName(account), "wrap"],
+    ["State", createStateName(account), "nowrap"],
+    ["Waiting", formatNumber(account.waiting), "number"],
+    ["Mailboxes", formatNumber(account.mailboxes), "number"],
+    ["Files", formatSize(account.blob_bytes), "number"],
+    ["Registered", formatDuration(now - account.created_at), "number"],
+  ];
+}
+
+function showList(id, rows, empty, more) {
+  const parts =
+    rows.length === 0 ? [createElement("p", "quiet", empty)] : [createTable(rows)];
+  if (more !== "") parts.push(createElement("p", "quiet", more));
+  byId(id).replaceChildren(...parts);
+}
+
+function showQueues(id, { queues, next }, now, empty) {
+  const more =
+    next === undefined ? "" : `The oldest ${ROWS} queues. To list all: sealpost-relay queue list`;
+  showList(id, queues.map((queue) => queueRow(queue, now)), empty, more);
+}
+
+function showAccounts({ accounts, next, relay_time: now }) {
+  const more = next === undefined ? "" : `The first ${ROWS} accounts. Enter more of the id above.`;
+  const empty = accountPrefix() === "" ? "No accounts." : "No account id starts with this.";
+  showList("account-list", accounts.map((account) => accountRow(account, now)), empty, more);
 }
 
 // --- sections ---
@@ -186,31 +115,45 @@ function showStats(stats) {
   setText("origin", stats.origin);
   setText("health", stats.readiness, `pill ${stats.readiness === "ready" ? "good" : "bad"}`);
   setText("queued", formatNumber(stats.queued));
-  setText("queues", stats.queues === 0 ? "All queues are empty." : `for ${formatPlural(stats.queues, "account")}`);
-  setText("oldest", stats.oldest_at === undefined ? "–" : formatDuration(now - stats.oldest_at));
-  setText("oldest-since", stats.oldest_at === undefined ? "" : `since ${formatDateTime(stats.oldest_at)}`);
+  const queues = `for ${formatPlural(stats.queues, "account")}`;
+  setText("queues", stats.queues === 0 ? "All queues are empty." : queues);
+  const { oldest_at: oldest } = stats;
+  setText("oldest", oldest === undefined ? "–" : formatDuration(now - oldest));
+  setText("oldest-since", oldest === undefined ? "" : `since ${formatDateTime(oldest)}`);
   setText("failing", formatNumber(stats.failing), `figure ${stats.failing === 0 ? "" : "bad"}`);
-  setText("failing-note", stats.failing === 0 ? "All endpoints are healthy." : "with queued items");
+  const healthy = "All endpoints are healthy.";
+  setText("failing-note", stats.failing === 0 ? healthy : "with queued items");
   setText("accounts", formatNumber(stats.accounts));
   const suspended = stats.suspended === 0 ? "" : `, ${formatNumber(stats.suspended)} suspended`;
   setText("mailboxes", `${formatPlural(stats.mailboxes, "mailbox", "mailboxes")}${suspended}`);
   setText("connections", formatNumber(stats.connections));
-  const left = stats.certificate_not_after === undefined ? Infinity : stats.certificate_not_after - now;
-  const expiry =
-    left > 0 ? `certificate expires in ${formatDuration(left)}` : `certificate expired ${formatDuration(-left)} ago`;
-  setText("certificate", left === Infinity ? "" : expiry, left < CERTIFICATE_WARNING_MS ? "quiet bad" : "quiet");
+  showCertificate(stats.certificate_not_after, now);
   setText("free", storage.free_bytes === undefined ? "–" : formatSize(storage.free_bytes));
-  setText("used", `${formatSize(storage.database_bytes)} database, ${formatSize(storage.blob_bytes)} files`);
+  const { database_bytes: database, blob_bytes: files } = storage;
+  setText("used", `${formatSize(database)} database, ${formatSize(files)} files`);
   byId("charts").replaceChildren(...CHARTS.map((which) => createChart(which, stats)));
-  setText("running", `Version ${stats.version}, running for ${formatDuration(now - stats.started_at)}`);
+  const running = `running for ${formatDuration(now - stats.started_at)}`;
+  setText("running", `Version ${stats.version}, ${running}`);
 }
 
-function show([stats, failing, queues]) {
+function showCertificate(notAfter, now) {
+  if (notAfter === undefined) return setText("certificate", "", "quiet");
+  const left = notAfter - now;
+  const duration = formatDuration(Math.abs(left));
+  const text = left > 0 ? `certificate expires in ${duration}` : `certificate expired ${duration} ago`;
+  const isUrgent = left < CERTIFICATE_WARNING_MS;
+  return setText("certificate", text, isUrgent ? "quiet bad" : "quiet");
+}
+
+function show([stats, failing, queues, accounts]) {
   showStats(stats);
-  showQueues("failing-list", failing, failingRow, stats.relay_time, "No endpoint is failing.");
-  showQueues("queue-list", queues, queueRow, stats.relay_time, "All queues are empty.");
+  showQueues("failing-list", failing, stats.relay_time, "No endpoint is failing.");
+  showQueues("queue-list", queues, stats.relay_time, "All queues are empty.");
+  showAccounts(accounts);
+  byId("retry-all").disabled = stats.queues === 0;
   lastUpdate = new Date();
-  setText("updated", `Updated at ${lastUpdate.toLocaleTimeString()}`);
+  const zone = formatTimeZone(lastUpdate);
+  setText("updated", `Updated at ${formatTimeWithSeconds(lastUpdate)} (${zone})`);
   byId("notice").hidden = true;
   byId("status").classList.remove("stale");
   byId("status").hidden = false;
@@ -218,17 +161,17 @@ function show([stats, failing, queues]) {
 }
 
 function showUnreachable(error) {
-  const since = lastUpdate === null ? "" : ` The figures below are from ${lastUpdate.toLocaleTimeString()}.`;
-  const cause = error instanceof TypeError ? "no connection" : error.name === "TimeoutError" ? "timeout" : error.message;
-  setText("notice", `The relay does not respond (${cause}). Retrying every ${REFRESH_MS / 1000} s.${since}`);
+  const since =
+    lastUpdate === null ? "" : ` The figures below are from ${formatTimeWithSeconds(lastUpdate)}.`;
+  const retry = `Retrying every ${REFRESH_MS / 1000} s.`;
+  setText("notice", `The relay does not respond (${describeError(error)}). ${retry}${since}`);
   byId("notice").hidden = false;
   byId("status").classList.add("stale");
   setText("health", "unreachable", "pill bad");
 }
 
 function showSignIn(error) {
-  token = null;
-  sessionStorage.removeItem(TOKEN_KEY);
+  forgetToken();
   setText("sign-in-error", error);
   byId("sign-in-error").hidden = error === "";
   byId("status").hidden = true;
@@ -238,29 +181,59 @@ function showSignIn(error) {
   byId("token").focus();
 }
 
+function showFailure(error) {
+  if (error instanceof UnauthorizedError) showSignIn("The token is not valid for this relay.");
+  else showUnreachable(error);
+}
+
+const accountPrefix = () => byId("account-prefix").value.trim();
+
+/** Lists accounts by prefix. Text that no id can start with finds none. */
+async function getAccounts() {
+  const prefix = accountPrefix();
+  if (!/^[\w-]{0,22}$/.test(prefix)) return { accounts: [], relay_time: Date.now() };
+  return get(`accounts?limit=${ROWS}&prefix=${prefix}`);
+}
+
 async function refresh() {
   clearTimeout(timer);
-  if (token === null) return;
+  if (!hasToken()) return;
+  const list = `queues?limit=${ROWS}`;
   try {
-    const list = `/admin/v1/queues?limit=${ROWS}`;
-    show(await Promise.all([fetchJson("/admin/v1/stats"), fetchJson(`${list}&failing=true`), fetchJson(list)]));
+    show(await Promise.all([get("stats"), get(`${list}&failing=true`), get(list), getAccounts()]));
+    await refreshAccount();
   } catch (error) {
-    if (error instanceof UnauthorizedError) return showSignIn("The token is not valid for this relay.");
-    showUnreachable(error);
+    showFailure(error);
   }
-  if (!document.hidden) timer = setTimeout(refresh, REFRESH_MS);
+  // Several refreshes can overlap; only the last one schedules the next.
+  clearTimeout(timer);
+  if (hasToken() && !document.hidden) timer = setTimeout(refresh, REFRESH_MS);
+}
+
+async function retryAll() {
+  try {
+    const { queues } = await post("queues/retry");
+    setText("retry-outcome", `Retrying ${formatPlural(queues, "queue")} now.`);
+  } catch (error) {
+    showFailure(error);
+  }
+  refresh();
 }
 
 byId("sign-in-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  token = byId("token").value.trim();
-  sessionStorage.setItem(TOKEN_KEY, token);
+  setToken(byId("token").value.trim());
   byId("token").value = "";
   refresh();
 });
+byId("account-prefix").addEventListener("input", () => {
+  getAccounts().then(showAccounts, showFailure);
+});
+byId("retry-all").addEventListener("click", retryAll);
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refresh();
 });
+connectDialog(refresh, showFailure);
 
-if (token === null) showSignIn("");
-else refresh();
+if (hasToken()) refresh();
+else showSignIn("");
