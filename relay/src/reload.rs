@@ -9,7 +9,14 @@ use crate::{
 use sealpost_service::{config::LoadedConfig, logs::Logs};
 
 /// Settings, or sections of them, that take effect without a restart.
-const RELOADABLE: [&str; 5] = ["egress", "log.filter", "quotas", "rates", "registration"];
+const RELOADABLE: [&str; 6] = [
+    "download_url",
+    "egress",
+    "log.filter",
+    "quotas",
+    "rates",
+    "registration",
+];
 
 /// Reloader of the configuration.
 pub(crate) struct Reloader {

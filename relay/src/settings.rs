@@ -13,6 +13,7 @@ use sealpost_service::{CaFileError, read_ca_file};
 use sha2::{Digest as _, Sha256};
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 use subtle::ConstantTimeEq as _;
+use url::Url;
 
 /// Part of the configuration that takes effect without a restart.
 pub(crate) struct Settings {
@@ -21,6 +22,8 @@ pub(crate) struct Settings {
     /// Rate limits. A reload resets their counts.
     pub(crate) rate_limiters: RateLimiters,
     pub(crate) proxies: TrustedProxies,
+    /// Page from which partners of the nodes can get Sealpost.
+    pub(crate) download_url: Option<Url>,
     /// HTTP client for webhooks, with the SSRF guard.
     pub(crate) webhook_client: Client,
 }
@@ -31,6 +34,9 @@ pub enum SettingsError {
     /// The file with certificate authorities cannot be used.
     #[error("egress.ca_file: {0}")]
     CaFile(#[from] CaFileError),
+    /// The page from which partners get Sealpost is none.
+    #[error("download_url: {0:?} is not an http:// or https:// URL")]
+    DownloadUrl(String),
     /// The HTTP client cannot be created.
     #[error(transparent)]
     Client(#[from] CallError),
@@ -45,6 +51,7 @@ impl Settings {
             ),
             quotas: (&config.quotas).into(),
             rate_limiters: RateLimiters::new((&config.rates).into()),
+            download_url: parse_download_url(&config.download_url)?,
             proxies: TrustedProxies::new(config.rates.trusted_proxies.clone()),
             // Each call has a timeout of its own, which is shorter than its lease.
             webhook_client: create_client(
@@ -53,6 +60,17 @@ impl Settings {
                 LEASE_DURATION,
             )?,
         })
+    }
+}
+
+fn parse_download_url(text: &str) -> Result<Option<Url>, SettingsError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let url = Url::parse(text).ok();
+    match url.filter(|url| matches!(url.scheme(), "http" | "https")) {
+        Some(url) => Ok(Some(url)),
+        None => Err(SettingsError::DownloadUrl(text.to_owned())),
     }
 }
 
@@ -145,6 +163,23 @@ impl Registration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn download_url_must_be_a_web_page() {
+        for text in ["javascript:alert(1)", "relay.example", "file:///etc/passwd"] {
+            let refused = parse_download_url(text);
+            assert!(
+                matches!(refused, Err(SettingsError::DownloadUrl(_))),
+                "{text}"
+            );
+        }
+        assert!(parse_download_url("").unwrap().is_none());
+        assert!(
+            parse_download_url("https://a.example/b?c=d")
+                .unwrap()
+                .is_some()
+        );
+    }
 
     #[test]
     fn only_configured_tokens_are_valid() {

@@ -42,6 +42,9 @@ pub struct Config {
     /// listens on loopback
     #[arg(id = "public_url", value_name = "ORIGIN")]
     pub public_url: Option<Origin>,
+    /// Page from which your partners can get Sealpost; the invite page links to it. May be empty
+    #[arg(id = "download_url", value_name = "URL", default_value = "")]
+    pub download_url: String,
     #[command(flatten)]
     pub admin: Admin,
     #[command(flatten)]

@@ -16,13 +16,19 @@ use sealpost_service::{
     http::{ProblemResponse, json_body},
 };
 use std::sync::Arc;
+use url::Url;
 
 const SOFTWARE: &str = concat!("sealpost-relay ", env!("CARGO_PKG_VERSION"));
 const INVITE_PAGE: &str = include_str!("invite.html");
+/// Text of the invite page that is replaced by where to get Sealpost.
+const DOWNLOAD: &str = "DOWNLOAD";
+/// Where to get Sealpost if the operator has set no page.
+const ASK_FOR_PACKAGE: &str = "Ask the sender of the invite, or the operator of this server, for the \
+                               Debian package <strong>sealpost-node</strong> or the container image.";
 /// Content security policy of the invite page. It allows the inline style by its SHA-256 and
 /// nothing else.
 const INVITE_POLICY: &str = "\
-    default-src 'none'; style-src 'sha256-179CirN0gO+X95rtJsZchi5sKQxNhSqKhtiov8NfYyY='; base-uri \
+    default-src 'none'; style-src 'sha256-cKQdZduVv8N+0w9DHW6inz0LPuaWdPcus0pgow6o88c='; base-uri \
     'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Extractor that applies the rate limit of the client's IP address.
@@ -75,7 +81,7 @@ pub(super) async fn well_known(
 
 /// Show the invite page
 ///
-/// A static page without scripts that explains how to use an invite. The invite is in the fragment
+/// A page without scripts that explains how to use an invite and where to get Sealpost. The invite is in the fragment
 /// of the URL, which browsers do not send.
 #[utoipa::path(
     get, path = "/i", operation_id = "show_invite_page", tag = "relay",
@@ -84,8 +90,11 @@ pub(super) async fn well_known(
         PublicProblems
     )
 )]
-pub(super) async fn invite_page(_: IpRateLimited) -> Response {
-    let mut response = INVITE_PAGE.into_response();
+pub(super) async fn invite_page(
+    State(settings): State<LiveSettings>,
+    _: IpRateLimited,
+) -> Response {
+    let mut response = render_invite_page(settings.load().download_url.as_ref()).into_response();
     for (name, value) in [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, INVITE_POLICY),
@@ -99,6 +108,24 @@ pub(super) async fn invite_page(_: IpRateLimited) -> Response {
             .insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+fn render_invite_page(download_url: Option<&Url>) -> String {
+    let download = match download_url {
+        None => ASK_FOR_PACKAGE.to_owned(),
+        Some(url) => {
+            let url = escape_html(url.as_str());
+            format!("Get it from <a href=\"{url}\" rel=\"noreferrer\">{url}</a>.")
+        }
+    };
+    INVITE_PAGE.replace(DOWNLOAD, &download)
+}
+
+fn escape_html(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 /// Check whether the process is running
@@ -153,6 +180,37 @@ mod tests {
             INVITE_POLICY.contains(&format!("'sha256-{digest}'")),
             "sha256-{digest}"
         );
-        assert!(!INVITE_PAGE.contains("<script") && !INVITE_PAGE.contains("http"));
+    }
+
+    #[test]
+    fn invite_page_says_where_to_get_sealpost() {
+        let default = render_invite_page(None);
+        assert!(default.contains(ASK_FOR_PACKAGE) && !default.contains(DOWNLOAD));
+        let url = Url::parse("https://a.example/get?b=\"<i>&c='d").unwrap();
+        let page = render_invite_page(Some(&url));
+        let expected = "<a href=\"https://a.example/get?b=%22%3Ci%3E&amp;c=%27d\"";
+        assert!(
+            page.contains(expected) && !page.contains(ASK_FOR_PACKAGE),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn invite_page_loads_and_sends_nothing() {
+        let style = INVITE_PAGE.split_once("</style>").unwrap().0;
+        assert!(!style.contains("url(") && !style.contains("@import"));
+        let elements = INVITE_PAGE
+            .split('<')
+            .filter_map(|rest| rest.split_once('>'));
+        for (element, _) in elements {
+            let name = element.split_whitespace().next().unwrap_or_default();
+            assert!(
+                !["script", "form", "link", "img", "iframe", "object", "base"].contains(&name),
+                "{element}"
+            );
+            for attribute in [" src=", " href=", " action=", " style=", " on"] {
+                assert!(!element.contains(attribute), "{element}");
+            }
+        }
     }
 }
