@@ -1,4 +1,4 @@
-//! Metrics of the relay, as OpenMetrics text for Prometheus.
+//! Metrics of the relay for Prometheus.
 //!
 //! No account, endpoint or address is ever a label, so that the number of series is bounded. Events
 //! are counted when they occur, which costs an atomic addition; values of the database are sampled
@@ -16,16 +16,16 @@ use sealpost_proto::{
     wire::{DeliveryOutcome, DeliveryResult, SubmitOutcome},
 };
 use sealpost_relay_core::classify::Class;
-use sealpost_service::http::ListenerCounts;
+use sealpost_service::{
+    http::ListenerCounts,
+    metrics::{from_openmetrics, resident_bytes},
+};
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// Content type of [`Metrics::render`].
-pub(crate) const OPENMETRICS_TYPE: &str =
-    "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PREFIX: &str = "sealpost_relay";
 /// Seconds. Most responses take milliseconds; long polls and large parts last up to half a minute.
 const REQUEST_BUCKETS: [f64; 12] = [
@@ -368,25 +368,12 @@ impl Metrics {
             .set(to_gauge_value(resident_bytes().unwrap_or_default()));
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
-        Ok(text)
+        Ok(from_openmetrics(&text))
     }
 }
 
 fn to_gauge_value(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let kibibytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    kibibytes
-        .split_whitespace()
-        .next()?
-        .parse::<u64>()
-        .ok()
-        .map(|kibibytes| kibibytes * 1024)
 }
 
 /// Returns the resource of a route.

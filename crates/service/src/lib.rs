@@ -1,6 +1,6 @@
 //! Runtime services shared by relay and node: clock, random source, configuration, logs, data
 //! directory, shutdown, supervisor notifications, an HTTP listener that is robust against slow
-//! clients, and formatting of numbers.
+//! clients, and formatting of numbers and metrics.
 //!
 //! This crate knows no messages, mailboxes or tables. Start reading at [`http::serve`] and
 //! [`DataDir`].
@@ -22,6 +22,7 @@ pub mod fair_pool;
 pub mod http;
 pub mod logs;
 mod open_files;
+pub mod metrics;
 mod shutdown;
 pub mod supervisor;
 pub mod units;

@@ -46,4 +46,5 @@ pub(crate) use home_relay::HomeRelay;
 pub(crate) use ingest::Ingest;
 pub(crate) use init::{NewNode, init};
 pub(crate) use next_step::next_step;
+pub(crate) use relay_health::RelayHealth;
 pub(crate) use serve::{LocalApiRouters, Routers, SOCKET_FILE, TOKEN_FILE, serve};

@@ -261,6 +261,40 @@ pub fn load_all(tx: &Tx<'_>) -> Result<Vec<Delivery>, Fault> {
     tx.query_rows(&format!("{COLUMNS} ORDER BY p.message, p.chat"), &[], read)
 }
 
+/// Deliveries that are not delivered, for monitoring.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DeliveryCounts {
+    pub(crate) pending: u64,
+    pub(crate) sent: u64,
+    pub(crate) retrying: u64,
+    pub(crate) failed: u64,
+    /// Time at which the oldest of those that have not failed was accepted.
+    pub(crate) oldest_at: Option<Timestamp>,
+}
+
+/// Counts deliveries by status, except those that were delivered: there can be any number of them.
+pub(crate) fn count_by_state(tx: &Tx<'_>) -> Result<DeliveryCounts, Fault> {
+    let sql = "SELECT count(*) FILTER (WHERE status = 'pending') AS pending, \
+                   count(*) FILTER (WHERE status = 'sent') AS sent, \
+                   count(*) FILTER (WHERE status = 'retrying') AS retrying, \
+                   min(pending_at) AS oldest_at \
+               FROM deliveries WHERE status IN ('pending', 'sent', 'retrying')";
+    let open = tx.query_row(sql, &[], |row| {
+        Ok(DeliveryCounts {
+            pending: row.read("pending")?,
+            sent: row.read("sent")?,
+            retrying: row.read("retrying")?,
+            failed: 0,
+            oldest_at: row.optional_timestamp("oldest_at")?,
+        })
+    })?;
+    let sql = "SELECT count(*) FROM deliveries WHERE status = 'failed'";
+    Ok(DeliveryCounts {
+        failed: tx.query_value(sql, &[])?.unwrap_or_default(),
+        ..open.unwrap_or_default()
+    })
+}
+
 /// Counts the unfinished deliveries: neither delivered nor failed.
 pub fn count_open(tx: &Tx<'_>) -> Result<u64, Fault> {
     let sql = "SELECT count(*) FROM deliveries WHERE status IN ('pending', 'sent', 'retrying')";

@@ -2,19 +2,14 @@
 //! address.
 
 use super::{ApiResult, state::Connections};
-use crate::{
-    activity::Activity,
-    metrics::{OPENMETRICS_TYPE, Sample},
-    storage::Storage,
-    store::Store,
-};
+use crate::{activity::Activity, metrics::Sample, storage::Storage, store::Store};
 use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
 use http::header;
 use sealpost_proto::ErrorCode;
-use sealpost_service::{Clock as _, SharedClock};
+use sealpost_service::{Clock as _, SharedClock, metrics::METRICS_TYPE};
 use std::sync::Arc;
 
 pub(super) async fn show(
@@ -34,5 +29,5 @@ pub(super) async fn show(
     };
     let text = activity.metrics.render(&sample);
     let text = text.map_err(|_| ErrorCode::Internal)?;
-    Ok(([(header::CONTENT_TYPE, OPENMETRICS_TYPE)], text).into_response())
+    Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response())
 }

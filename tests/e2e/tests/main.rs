@@ -17,6 +17,7 @@ mod local_access;
 mod lost_account;
 mod malicious_relay;
 mod readme;
+mod monitoring;
 mod rollback;
 mod support;
 mod texts;

@@ -7,6 +7,7 @@ mod events;
 mod guard;
 mod invites;
 mod messages;
+mod monitoring;
 mod node;
 
 use super::{
@@ -35,21 +36,30 @@ use sealpost_service::{
     },
 };
 use serde::de::DeserializeOwned;
-use std::str::FromStr;
+use std::{str::FromStr, sync::Arc};
 
 /// Builds the routers of the local API, for clients that present `token`.
 pub(crate) fn routers(components: NodeComponents, token: &str) -> LocalApiRouters {
     let address = components.run_info.address;
-    let router = router(components);
+    let memory = limits::LOCAL_RESPONSE_MEMORY_BYTES_MAX;
+    let responses = FairPool::of_memory(memory, memory);
+    let router = |guard: LocalGuard| {
+        let guard = Arc::new(guard);
+        let api = guard::require_token(api(), Arc::clone(&guard));
+        guard::require_local(
+            complete(api.merge(monitoring::routes()), responses.clone()),
+            guard,
+        )
+    };
+    let state = ApiState::new(components);
     LocalApiRouters {
-        tcp: guard::protect(router.clone(), LocalGuard::new(token, address)),
-        unix_socket: guard::protect(router, LocalGuard::for_unix_socket(token)),
+        tcp: router(LocalGuard::new(token, address)).with_state(state.clone()),
+        unix_socket: router(LocalGuard::for_unix_socket(token)).with_state(state),
     }
 }
 
-fn router(components: NodeComponents) -> Router {
-    let memory = limits::LOCAL_RESPONSE_MEMORY_BYTES_MAX;
-    let responses = FairPool::of_memory(memory, memory);
+/// Returns the routes that need the token.
+fn api() -> Router<ApiState> {
     Router::new()
         .route("/v1/node", get(node::show))
         .route("/v1/node/acknowledge", post(node::acknowledge))
@@ -96,9 +106,13 @@ fn router(components: NodeComponents) -> Router {
         .route("/v1/events", get(events::stream))
         .fallback(|| async { Problem::new(ProblemCode::NotFound, "there is no such path") })
         .method_not_allowed_fallback(|| async { Problem::from(ProblemCode::MethodNotAllowed) })
+}
+
+/// Adds the checks and limits of all requests.
+fn complete(router: Router<ApiState>, responses: FairPool) -> Router<ApiState> {
+    router
         .layer(middleware::from_fn(refuse_invalid_encoding))
         .layer(middleware::from_fn_with_state(responses, hold_memory))
-        .with_state(ApiState::new(components))
 }
 
 /// Error response of a handler.
