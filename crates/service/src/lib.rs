@@ -13,6 +13,7 @@
 )]
 
 mod ca_file;
+pub mod checks;
 mod clock;
 pub mod config;
 mod data_dir;
@@ -21,8 +22,8 @@ pub mod escape;
 pub mod fair_pool;
 pub mod http;
 pub mod logs;
-mod open_files;
 pub mod metrics;
+mod open_files;
 mod shutdown;
 pub mod supervisor;
 pub mod units;

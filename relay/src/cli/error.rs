@@ -24,6 +24,9 @@ pub(crate) enum CliError {
     /// The relay is not running or does not respond.
     #[error("{message}")]
     Unreachable { message: String, next: String },
+    /// Checks found problems, which are already printed.
+    #[error("{failed} of {all} checks failed")]
+    ChecksFailed { failed: usize, all: usize },
     /// Standard output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -77,6 +80,7 @@ impl CliError {
             Self::Usage { .. } => "usage",
             Self::Failed { .. } => "failed",
             Self::Unreachable { .. } => "relay_unreachable",
+            Self::ChecksFailed { .. } => "checks_failed",
             Self::Output(_) => "output",
         }
     }
@@ -87,19 +91,23 @@ impl CliError {
             Self::Usage { next, .. }
             | Self::Failed { next, .. }
             | Self::Unreachable { next, .. } => next,
+            Self::ChecksFailed { .. } => "follow the advice below each check that failed",
             Self::Output(_) => "check the destination of the output",
         }
     }
 }
 
 impl CommandFailure {
-    /// Returns 1 if the request was refused or failed, 2 for wrong usage, 3 if the relay does not
+    /// Returns 1 if the request was refused or failed or a check failed, 2 for wrong usage, 3 if the relay does not
     /// respond.
     pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match &self.error {
             // A broken pipe is normal: `head` closes it after the lines that it needs.
             CliError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            CliError::Refused(_) | CliError::Failed { .. } | CliError::Output(_) => 1,
+            CliError::Refused(_)
+            | CliError::Failed { .. }
+            | CliError::ChecksFailed { .. }
+            | CliError::Output(_) => 1,
             CliError::Usage { .. } => 2,
             CliError::Unreachable { .. } => 3,
         })

@@ -2,6 +2,7 @@
 
 use crate::{
     blobs::Upload,
+    operator_commands::run_command as run_operator_command,
     process::Process,
     support::{DEADLINE, Node, Relay, TestWebhook, eventually, fills, private_directory},
 };
@@ -9,9 +10,10 @@ use rustix::process::Signal;
 use sealpost_proto::{EnvelopeId, limits::PART_BYTES_MAX};
 use std::{
     collections::BTreeSet,
+    fs::{self, Permissions},
     io::{Read as _, Write as _},
     net::TcpStream,
-    os::unix::net::UnixDatagram,
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -90,7 +92,7 @@ async fn backup_under_load_is_consistent() {
             .contains("exists")
     );
 
-    let names = std::fs::read_dir(&copy)
+    let names = fs::read_dir(&copy)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(
@@ -100,8 +102,8 @@ async fn backup_under_load_is_consistent() {
             .into()
     );
     let restored = tempfile::tempdir().unwrap();
-    std::fs::remove_dir(restored.path()).unwrap();
-    std::fs::rename(&copy, restored.path()).unwrap();
+    fs::remove_dir(restored.path()).unwrap();
+    fs::rename(&copy, restored.path()).unwrap();
     let relay = relay.restart_on(restored).await;
     let pulled = pull_everything(&bolt).await;
     assert!(
@@ -160,7 +162,7 @@ async fn only_a_stopped_relay_can_be_migrated() {
 #[tokio::test]
 async fn empty_database_is_migrated() {
     let directory = private_directory();
-    std::fs::write(directory.path().join("relay.db"), "").unwrap();
+    fs::write(directory.path().join("relay.db"), "").unwrap();
     let error = run_command(&["migrate", "--check"], directory.path())
         .await
         .unwrap_err();
@@ -229,7 +231,7 @@ fn supervisor_is_notified_of_state_changes() {
         directory.path().join("relay.toml"),
         directory.path().join("notify"),
     );
-    std::fs::write(&file, "[registration]\npolicy = \"closed\"\n").unwrap();
+    fs::write(&file, "[registration]\npolicy = \"closed\"\n").unwrap();
     let supervisor = UnixDatagram::bind(&socket).unwrap();
     supervisor.set_read_timeout(Some(DEADLINE)).unwrap();
     let (mut relay, origin) = Process::serve(|command| {
@@ -248,7 +250,7 @@ fn supervisor_is_notified_of_state_changes() {
     wait_for_notification(&supervisor, &["READY=1", "STATUS=serving http"]);
     wait_for_notification(&supervisor, &["WATCHDOG=1"]);
     assert!(get(address, "/.well-known/sealpost").contains("\"registration\":\"closed\""));
-    std::fs::write(&file, "[registration]\npolicy = \"open\"\n").unwrap();
+    fs::write(&file, "[registration]\npolicy = \"open\"\n").unwrap();
     relay.signal(Signal::HUP);
     wait_for_notification(&supervisor, &["RELOADING=1", "MONOTONIC_USEC="]);
     wait_for_notification(&supervisor, &["READY=1"]);
@@ -306,4 +308,42 @@ async fn metrics_count_events_without_identities() {
         assert!(!text.contains(&node.account.unwrap().to_string()));
     }
     assert!(!text.contains("127.0.0.1"), "{text}");
+}
+
+#[tokio::test]
+async fn check_says_what_to_do_about_problems() {
+    let empty = private_directory();
+    let directory = empty.path();
+    let passed = run_operator_command(directory, "check").await;
+    assert_eq!((passed.code, &*passed.err), (0, ""), "{}", passed.out);
+    let expected = "ok       settings    valid\n";
+    assert!(passed.out.starts_with(expected), "{}", passed.out);
+    let expected = "warning  database    not found\n\
+                    \x20                    next: start the relay; it creates the database\n";
+    assert!(passed.out.contains(expected), "{}", passed.out);
+    fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
+    let failed = run_operator_command(directory, "check").await;
+    let path = directory.display();
+    let expected = format!(
+        "failed   directory   other users can access {path}\n\
+         \x20                    next: run chmod 700 {path}\n"
+    );
+    assert!(
+        failed.code == 1 && failed.out.contains(&expected),
+        "{}",
+        failed.out
+    );
+    assert!(failed.err.contains("checks failed"), "{}", failed.err);
+    let json = run_operator_command(directory, "check --json").await;
+    let report: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(
+        (json.code, &report["status"], &report["failed"]),
+        (1, &"failed".into(), &1.into())
+    );
+    for check in report["checks"].as_array().unwrap() {
+        let is_ok = check["status"] == "ok";
+        assert_eq!(check.get("next").is_none(), is_ok, "{check}");
+    }
+    let error: serde_json::Value = serde_json::from_str(&json.err).unwrap();
+    assert_eq!(error["code"], "checks_failed");
 }

@@ -4,6 +4,7 @@
 mod disk;
 mod tls;
 
+use super::error::{CliError, CommandFailure};
 use crate::{
     blobs::{Blobs, PartName},
     config::{Config, Egress, Overrides},
@@ -19,12 +20,15 @@ use sealpost_proto::{
     limits::{CLOCK_BEHIND_MAX, WEBHOOK_TIMEOUT},
     wire::WellKnown,
 };
-use sealpost_service::{Clock as _, DataDir, SystemClock, escape::escape_line, units::shell_quote};
+use sealpost_service::{
+    Clock as _, DataDir, SystemClock,
+    checks::{CheckReport, CheckStatus},
+    units::shell_quote,
+};
 use sealpost_sqlite::Schema;
 use std::{
-    fmt,
     fs::{self, Metadata},
-    io::{Write as _, stdout},
+    io::stdout,
     os::unix::fs::MetadataExt as _,
     path::Path,
 };
@@ -32,144 +36,123 @@ use std::{
 /// Permission bits of group and others.
 const GROUP_AND_OTHERS: u32 = 0o077;
 const SECRET_BYTES: u64 = 32;
-/// Maximum number of findings about single files; further ones are only counted.
+const CORRECT_SETTINGS: &str = "correct it; sealpost-relay config show --origin lists all settings";
+const RESTORE: &str = "stop the relay and restore a backup";
+/// Maximum number of results about single files; further ones are only counted.
 const FILE_FINDINGS_MAX: u64 = 5;
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     overrides: Overrides,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CheckStatus {
-    Ok,
-    Warn,
-    Fail,
-}
-
-impl fmt::Display for CheckStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-        })
-    }
-}
-
-/// Results of all checks, one line each: status, subject and text.
-#[derive(Debug, Default)]
-struct Findings(Vec<(CheckStatus, &'static str, String)>);
-
-impl Findings {
-    fn ok(&mut self, subject: &'static str, text: impl Into<String>) {
-        self.0.push((CheckStatus::Ok, subject, text.into()));
-    }
-
-    fn warn(&mut self, subject: &'static str, text: impl Into<String>) {
-        self.0.push((CheckStatus::Warn, subject, text.into()));
-    }
-
-    fn fail(&mut self, subject: &'static str, text: impl fmt::Display) {
-        self.0.push((CheckStatus::Fail, subject, text.to_string()));
-    }
-
-    fn failures(&self) -> usize {
-        self.0
-            .iter()
-            .filter(|(status, ..)| *status == CheckStatus::Fail)
-            .count()
-    }
-}
-
-/// Runs all checks and prints the findings.
+/// Runs all checks and prints the report.
 ///
 /// # Errors
 /// If a check failed, so that the exit code is 1.
-pub(super) async fn run(Check { overrides }: &Check) -> anyhow::Result<()> {
-    let findings = run_checks(overrides).await;
-    let mut out = stdout();
-    for (status, subject, text) in &findings.0 {
-        writeln!(out, "{status:<4}  {subject:<10}  {}", escape_line(text))?;
+pub(super) async fn run(Check { json, overrides }: &Check) -> anyhow::Result<()> {
+    let report = run_checks(overrides).await;
+    let written = if *json {
+        report.write_json(&mut stdout())
+    } else {
+        report.write_text(&mut stdout())
+    };
+    let failed = report.count(CheckStatus::Failed);
+    let error = match written {
+        Err(error) => CliError::Output(error),
+        Ok(()) if failed == 0 => return Ok(()),
+        Ok(()) => CliError::ChecksFailed {
+            failed,
+            all: report.results().len(),
+        },
+    };
+    Err(CommandFailure {
+        error,
+        as_json: *json,
     }
-    match findings.failures() {
-        0 => Ok(()),
-        failures => anyhow::bail!("{failures} of {} checks failed", findings.0.len()),
-    }
+    .into())
 }
 
-async fn run_checks(overrides: &Overrides) -> Findings {
-    let mut findings = Findings::default();
+async fn run_checks(overrides: &Overrides) -> CheckReport {
+    let mut report = CheckReport::default();
     let config = match overrides.load() {
         Ok(loaded) => loaded.config,
         Err(error) => {
-            findings.fail("settings", error);
-            return findings;
+            report.fail("settings", error, CORRECT_SETTINGS);
+            return report;
         }
     };
-    check_settings(&mut findings, overrides, &config);
-    let is_running = check_directory(&mut findings, &config.data);
+    check_settings(&mut report, overrides, &config);
+    let is_running = check_directory(&mut report, &config.data);
     if config.data.join(DATABASE_FILE).exists() {
-        check_secret(&mut findings, &config.data.join(SECRET_FILE));
-        check_database(&mut findings, &config.data);
+        check_secret(&mut report, &config.data.join(SECRET_FILE));
+        check_database(&mut report, &config.data);
     }
-    disk::check(&mut findings, &config, is_running);
-    tls::check(&mut findings, &config, SystemClock.now());
+    disk::check(&mut report, &config, is_running);
+    tls::check(&mut report, &config, SystemClock.now());
     if let Some(origin) = &config.public_url {
-        check_public_address(&mut findings, &config.egress, origin, is_running).await;
+        check_public_address(&mut report, &config.egress, origin, is_running).await;
     }
-    findings
+    report
 }
 
-fn check_settings(findings: &mut Findings, overrides: &Overrides, config: &Config) {
+fn quote_path(path: &Path) -> String {
+    shell_quote(&path.to_string_lossy())
+}
+
+fn check_settings(report: &mut CheckReport, overrides: &Overrides, config: &Config) {
     match Settings::new(config) {
         Ok(_) if config.public_url.is_none() && !config.listen.ip().is_loopback() => {
-            findings.fail(
+            report.fail(
                 "settings",
-                "the relay cannot start without public_url: set it to the address that nodes use",
+                "the relay cannot start without public_url",
+                "set public_url to the address that nodes use",
             );
         }
-        Ok(_) => findings.ok("settings", "valid; list them with config show --origin"),
-        Err(error) => findings.fail("settings", error),
+        Ok(_) => report.ok("settings", "valid"),
+        Err(error) => report.fail("settings", error, CORRECT_SETTINGS),
     }
     if let Some(file) = overrides.file()
         && !config.registration.tokens.is_empty()
         && fs::metadata(file).is_ok_and(|metadata| metadata.mode() & GROUP_AND_OTHERS != 0)
     {
-        findings.warn(
+        report.warn(
             "settings",
-            format!(
-                "other users can read the tokens in {0}: run chmod 600 {0}",
-                file.display()
-            ),
+            format!("other users can read the tokens in {}", file.display()),
+            format!("run chmod 600 {}", quote_path(file)),
         );
     }
 }
 
 /// Returns whether a relay is running on the directory.
-fn check_directory(findings: &mut Findings, path: &Path) -> bool {
+fn check_directory(report: &mut CheckReport, path: &Path) -> bool {
     let display = path.display();
     let metadata = match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => metadata,
         Ok(_) => {
-            findings.fail(
+            report.fail(
                 "directory",
-                format!("{display} is not a directory: set another one with --data"),
+                format!("{display} is not a directory"),
+                "set another one with --data",
             );
             return false;
         }
         Err(error) => {
-            findings.warn(
+            report.warn(
                 "directory",
-                format!("{display}: {error}; the relay creates it at its first start"),
+                format!("{display}: {error}"),
+                "start the relay; it creates the directory",
             );
             return false;
         }
     };
-    check_permissions(findings, path, &metadata);
+    check_permissions(report, path, &metadata);
     let is_running = DataDir::is_in_use(path);
-    findings.ok(
+    report.ok(
         "directory",
         if is_running {
             format!("a relay is running on {display}")
@@ -178,21 +161,22 @@ fn check_directory(findings: &mut Findings, path: &Path) -> bool {
         },
     );
     if !path.join(DATABASE_FILE).exists() {
-        findings.warn(
+        report.warn(
             "database",
-            "not found; the relay creates it at its first start",
+            "not found",
+            "start the relay; it creates the database",
         );
     }
     is_running
 }
 
-fn check_permissions(findings: &mut Findings, path: &Path, metadata: &Metadata) {
+fn check_permissions(report: &mut CheckReport, path: &Path, metadata: &Metadata) {
     let display = path.display();
     if metadata.mode() & GROUP_AND_OTHERS != 0 {
-        let quoted = shell_quote(&path.to_string_lossy());
-        findings.fail(
+        report.fail(
             "directory",
-            format!("other users can access {display}: run chmod 700 {quoted}"),
+            format!("other users can access {display}"),
+            format!("run chmod 700 {}", quote_path(path)),
         );
     }
     // The user of this process owns its directory in /proc.
@@ -200,98 +184,91 @@ fn check_permissions(findings: &mut Findings, path: &Path, metadata: &Metadata) 
         && process.uid() != metadata.uid()
     {
         let (owner, user) = (metadata.uid(), process.uid());
-        findings.warn(
+        report.warn(
             "directory",
-            format!(
-                "{display} belongs to user {owner}, but this command runs as user {user}: run it \
-                 as user {owner}"
-            ),
+            format!("{display} belongs to user {owner}, but this command runs as user {user}"),
+            format!("run it as user {owner}"),
         );
     }
 }
 
-fn check_secret(findings: &mut Findings, path: &Path) {
+fn check_secret(report: &mut CheckReport, path: &Path) {
     let display = path.display();
     match fs::metadata(path) {
         Ok(metadata) if metadata.mode() & GROUP_AND_OTHERS != 0 => {
-            findings.fail(
+            report.fail(
                 "secret",
-                format!("other users can read {display}: run chmod 600 {display}"),
+                format!("other users can read {display}"),
+                format!("run chmod 600 {}", quote_path(path)),
             );
         }
         Ok(metadata) if metadata.len() != SECRET_BYTES => {
-            findings.fail(
+            report.fail(
                 "secret",
-                format!("{display} is damaged: restore it from a backup"),
+                format!("{display} is damaged"),
+                "restore it from a backup",
             );
         }
-        Ok(_) => findings.ok("secret", "present and private"),
+        Ok(_) => report.ok("secret", "present and private"),
         Err(error) => {
-            findings.warn(
+            report.warn(
                 "secret",
-                format!(
-                    "{display}: {error}; the next start creates a new one and nodes sign in again"
-                ),
+                format!("{display}: {error}"),
+                "restore it from a backup, or start the relay: it creates a new one, and nodes \
+                 sign in again",
             );
         }
     }
 }
 
-fn check_database(findings: &mut Findings, directory: &Path) {
+fn check_database(report: &mut CheckReport, directory: &Path) {
     let inspection = match Inspection::open(&directory.join(DATABASE_FILE)) {
         Ok(inspection) => inspection,
-        Err(error) => return findings.fail("database", error),
+        Err(error) => return report.fail("database", error, RESTORE),
     };
     match inspection.schema {
         Schema { found, supported } if found < supported => {
-            let text = format!(
-                "version {found}; the next start, or sealpost-relay migrate, upgrades it to \
-                 {supported}"
-            );
-            return findings.warn("schema", text);
+            let text = format!("version {found}, older than {supported}");
+            let next = "start the relay, or run sealpost-relay migrate, to upgrade it";
+            return report.warn("schema", text, next);
         }
-        Schema { found, .. } => findings.ok("schema", format!("version {found}, up to date")),
+        Schema { found, .. } => report.ok("schema", format!("version {found}, up to date")),
     }
     match inspection.check_integrity() {
-        Ok(damage) if damage.is_empty() => findings.ok("database", "intact"),
+        Ok(damage) if damage.is_empty() => report.ok("database", "intact"),
         Ok(damage) => {
-            let text = format!(
-                "damaged ({}): stop the relay and restore a backup",
-                damage.join("; ")
-            );
-            return findings.fail("database", text);
+            let text = format!("damaged: {}", damage.join("; "));
+            return report.fail("database", text, RESTORE);
         }
-        Err(error) => return findings.fail("database", error),
+        Err(error) => return report.fail("database", error, RESTORE),
     }
-    if let Err(error) = check_blobs(findings, &inspection, &directory.join(BLOBS_DIR)) {
-        findings.fail("files", error);
+    if let Err(error) = check_blobs(report, &inspection, &directory.join(BLOBS_DIR)) {
+        report.fail("files", error, RESTORE);
     }
     match inspection.load_heartbeat() {
-        Ok(heartbeat) => check_clock(findings, SystemClock.now(), heartbeat),
-        Err(error) => findings.fail("clock", error),
+        Ok(heartbeat) => check_clock(report, SystemClock.now(), heartbeat),
+        Err(error) => report.fail("clock", error, RESTORE),
     }
 }
 
 /// Compares the clock with a time that the relay has recorded or reported.
-fn check_clock(findings: &mut Findings, now: Timestamp, recorded: Option<Timestamp>) {
+fn check_clock(report: &mut CheckReport, now: Timestamp, recorded: Option<Timestamp>) {
     match recorded {
         Some(recorded) if recorded > now.plus(CLOCK_BEHIND_MAX) => {
             let behind = recorded.since(now).as_secs();
-            findings.fail(
+            report.fail(
                 "clock",
-                format!(
-                    "{behind} s behind the last time recorded by the relay: correct it, for \
-                     example with NTP"
-                ),
+                format!("{behind} s behind the last time recorded by the relay"),
+                "correct it, for example with NTP",
             );
         }
-        Some(_) | None => findings.ok("clock", "consistent with the times recorded by the relay"),
+        Some(_) | None => report.ok("clock", "consistent with the times recorded by the relay"),
     }
 }
 
 /// Compares the database with the files in the blob directory, in both directions.
 fn check_blobs(
-    findings: &mut Findings,
+    report: &mut CheckReport,
     inspection: &Inspection,
     directory: &Path,
 ) -> Result<(), StoreError> {
@@ -307,12 +284,10 @@ fn check_blobs(
         }
         broken += 1;
         if broken <= FILE_FINDINGS_MAX {
-            findings.fail(
+            report.fail(
                 "files",
-                format!(
-                    "{} is missing or truncated: restore it from a backup",
-                    path.display()
-                ),
+                format!("{} is missing or truncated", path.display()),
+                "restore it from a backup",
             );
         }
         Ok(())
@@ -331,12 +306,10 @@ fn check_blobs(
         };
         orphans += u64::from(!is_known);
         if !is_known && orphans <= FILE_FINDINGS_MAX {
-            findings.warn(
+            report.warn(
                 "files",
-                format!(
-                    "{0} is not in the database: rm -r {0}",
-                    entry.path().display()
-                ),
+                format!("{} is not in the database", entry.path().display()),
+                format!("rm -r {}", quote_path(&entry.path())),
             );
         }
     }
@@ -345,16 +318,16 @@ fn check_blobs(
          not in the database"
     );
     if broken == 0 {
-        findings.ok("files", text)
+        report.ok("files", text)
     } else {
-        findings.fail("files", text)
+        report.fail("files", text, RESTORE)
     }
     Ok(())
 }
 
 /// Checks that the public URL leads to this relay.
 async fn check_public_address(
-    findings: &mut Findings,
+    report: &mut CheckReport,
     egress: &Egress,
     origin: &Origin,
     is_running: bool,
@@ -362,27 +335,27 @@ async fn check_public_address(
     match fetch_well_known(egress, origin).await {
         Ok(known) if known.origin != *origin => {
             let other = known.origin;
-            findings.fail(
+            report.fail(
                 "address",
-                format!(
-                    "the relay at {origin} has public_url {other}: set public_url to the address \
-                     that nodes use"
-                ),
+                format!("the relay at {origin} has public_url {other}"),
+                "set public_url to the address that nodes use",
             );
         }
         Ok(known) => {
-            findings.ok("address", format!("{origin} leads to this relay"));
-            check_clock(findings, SystemClock.now(), Some(known.relay_time));
+            report.ok("address", format!("{origin} leads to this relay"));
+            check_clock(report, SystemClock.now(), Some(known.relay_time));
         }
         Err(reason) if is_running => {
-            findings.fail(
+            report.fail(
                 "address",
-                format!("{origin} does not respond ({reason}): check the proxy and the DNS name"),
+                format!("{origin} does not respond ({reason})"),
+                "check the proxy and the DNS name",
             );
         }
-        Err(reason) => findings.warn(
+        Err(reason) => report.warn(
             "address",
             format!("{origin} does not respond ({reason}), and no relay is running here"),
+            "start the relay, then check again",
         ),
     }
 }
@@ -427,7 +400,7 @@ mod tests {
     use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
     use tempfile::TempDir;
 
-    async fn check(directory: &Path, more: &[&str]) -> Findings {
+    async fn check(directory: &Path, more: &[&str]) -> CheckReport {
         let data = [
             "sealpost-relay",
             "check",
@@ -458,13 +431,12 @@ mod tests {
         )
     }
 
-    /// Returns the subjects of all findings that are not ok.
-    fn problems(findings: &Findings) -> Vec<&'static str> {
-        findings
-            .0
-            .iter()
-            .filter(|(status, ..)| *status != CheckStatus::Ok)
-            .map(|(_, subject, _)| *subject)
+    /// Returns the subjects of all report that are not ok.
+    fn problems(report: &CheckReport) -> Vec<&'static str> {
+        let results = report.results().iter();
+        results
+            .filter(|result| result.status != CheckStatus::Ok)
+            .map(|result| result.subject)
             .collect()
     }
 
@@ -472,23 +444,23 @@ mod tests {
     async fn running_relay_passes_all_checks() {
         let directory = temporary_data_directory();
         let (running, shutdown) = start_relay(&directory).await;
-        let findings = check(directory.path(), &["--public-url", running.origin.as_str()]).await;
-        assert_eq!(problems(&findings), [""; 0], "{findings:?}");
+        let report = check(directory.path(), &["--public-url", running.origin.as_str()]).await;
+        assert_eq!(problems(&report), [""; 0], "{report:?}");
         assert!(
-            findings
-                .0
+            report
+                .results()
                 .iter()
-                .any(|(_, subject, text)| *subject == "address" && text.contains("to this relay"))
+                .any(|result| result.subject == "address" && result.text.contains("to this relay"))
         );
-        let findings = check(directory.path(), &["--public-url", "http://localhost:1"]).await;
-        assert_eq!(findings.failures(), 1, "{findings:?}");
+        let report = check(directory.path(), &["--public-url", "http://localhost:1"]).await;
+        assert_eq!(report.count(CheckStatus::Failed), 1, "{report:?}");
         shutdown.trigger();
         running.ended().await;
-        let findings = check(directory.path(), &["--public-url", "http://localhost:1"]).await;
+        let report = check(directory.path(), &["--public-url", "http://localhost:1"]).await;
         assert_eq!(
-            (findings.failures(), problems(&findings)),
+            (report.count(CheckStatus::Failed), problems(&report)),
             (0, vec!["address"]),
-            "{findings:?}"
+            "{report:?}"
         );
     }
 
@@ -512,7 +484,9 @@ mod tests {
             .execute(part, rusqlite::params![name.blob.as_bytes(), name.digest])
             .unwrap();
         assert_eq!(
-            check(directory.path(), &[]).await.failures(),
+            check(directory.path(), &[])
+                .await
+                .count(CheckStatus::Failed),
             2,
             "one finding for the part and one for the total"
         );
@@ -527,7 +501,9 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(
-            check(directory.path(), &[]).await.failures(),
+            check(directory.path(), &[])
+                .await
+                .count(CheckStatus::Failed),
             2,
             "a truncated part"
         );
@@ -565,8 +541,8 @@ mod tests {
             problems(&check(directory.path(), &[]).await),
             ["directory", "secret", "database"]
         );
-        let findings = check(directory.path(), &["--listen", "0.0.0.0:8440"]).await;
-        assert!(problems(&findings).contains(&"settings"), "{findings:?}");
+        let report = check(directory.path(), &["--listen", "0.0.0.0:8440"]).await;
+        assert!(problems(&report).contains(&"settings"), "{report:?}");
         assert_eq!(
             problems(&check(Path::new("/nowhere"), &["--config", "/nowhere.toml"]).await),
             ["settings"]
@@ -577,10 +553,10 @@ mod tests {
     fn clock_behind_recorded_time_fails() {
         let recorded = Timestamp::from_millis(1_800_000_000_000);
         for (behind, failures) in [(0, 0), (59, 0), (61, 1)] {
-            let mut findings = Findings::default();
+            let mut report = CheckReport::default();
             let now = recorded.minus(Duration::from_secs(behind));
-            check_clock(&mut findings, now, Some(recorded));
-            assert_eq!(findings.failures(), failures);
+            check_clock(&mut report, now, Some(recorded));
+            assert_eq!(report.count(CheckStatus::Failed), failures);
         }
     }
 }

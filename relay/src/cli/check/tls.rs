@@ -1,38 +1,38 @@
 //! Check of the certificate and its key, for a relay that terminates TLS itself.
 
-use super::Findings;
 use crate::{config::Config, listener::ConfiguredCertificate};
 use sealpost_proto::{Origin, Timestamp, limits::CERTIFICATE_EXPIRY_WARNING};
 use sealpost_service::{
+    checks::CheckReport,
     http::{CertificateFiles, Validity},
     units::format_duration,
 };
 use url::Url;
 
-pub(super) fn check(findings: &mut Findings, config: &Config, now: Timestamp) {
+pub(super) fn check(report: &mut CheckReport, config: &Config, now: Timestamp) {
     let certificate = match ConfiguredCertificate::find(config) {
         Ok(ConfiguredCertificate::None) => return,
         Ok(ConfiguredCertificate::NotOrdered) => {
-            return findings.warn(
+            return report.warn(
                 "tls",
-                "no certificate yet: the relay orders one from the certificate authority when it \
-                 runs",
+                "no certificate yet",
+                "start the relay; it orders one from the certificate authority",
             );
         }
         Ok(ConfiguredCertificate::Found(certificate)) => certificate,
-        Err(error) => return findings.fail("tls", error),
+        Err(error) => return report.fail("tls", error, "correct the settings of TLS"),
     };
     if let Some(origin) = &config.public_url {
-        check_name(findings, &certificate, origin);
+        check_name(report, &certificate, origin);
     }
     let is_manual = config.acme.directory.is_empty();
-    check_validity(findings, certificate.validity(), now, is_manual);
+    check_validity(report, certificate.validity(), now, is_manual);
 }
 
-fn check_name(findings: &mut Findings, certificate: &CertificateFiles, origin: &Origin) {
+fn check_name(report: &mut CheckReport, certificate: &CertificateFiles, origin: &Origin) {
     if !origin.is_https() {
-        let text = format!("TLS is enabled, but public_url is {origin}: change it to https://");
-        return findings.fail("tls", text);
+        let text = format!("TLS is enabled, but public_url is {origin}");
+        return report.fail("tls", text, "change public_url to https://");
     }
     let url = Url::parse(origin.as_str()).ok();
     let Some(host) = url.as_ref().and_then(Url::host_str) else {
@@ -40,19 +40,20 @@ fn check_name(findings: &mut Findings, certificate: &CertificateFiles, origin: &
     };
     // Only URLs enclose IPv6 addresses in brackets.
     match certificate.check_name(host.trim_matches(['[', ']'])) {
-        Ok(()) => findings.ok(
+        Ok(()) => report.ok(
             "tls",
             format!("the certificate is valid for {host} and matches the key"),
         ),
-        Err(error) => findings.fail(
+        Err(error) => report.fail(
             "tls",
-            format!("the certificate is not valid for {host} ({error}): obtain one that is"),
+            format!("the certificate is not valid for {host} ({error})"),
+            "obtain one that is",
         ),
     }
 }
 
 fn check_validity(
-    findings: &mut Findings,
+    report: &mut CheckReport,
     Validity {
         not_before,
         not_after,
@@ -67,28 +68,30 @@ fn check_validity(
     };
     if now < not_before {
         let wait = format_duration(not_before.since(now));
-        return findings.fail(
+        return report.fail(
             "tls",
-            format!("the certificate becomes valid in {wait}: check the clock"),
+            format!("the certificate becomes valid in {wait}"),
+            "check the clock",
         );
     }
     if now >= not_after {
         let ago = format_duration(now.since(not_after));
-        return findings.fail("tls", format!("the certificate expired {ago} ago: {next}"));
+        return report.fail("tls", format!("the certificate expired {ago} ago"), next);
     }
     let left = not_after.since(now);
     let text = format!("the certificate expires in {}", format_duration(left));
     if left < CERTIFICATE_EXPIRY_WARNING {
-        findings.warn("tls", format!("{text}: {next}"));
+        report.warn("tls", text, next);
     } else {
-        findings.ok("tls", text);
+        report.ok("tls", text);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::CheckStatus, *};
+    use super::*;
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use sealpost_service::checks::CheckStatus;
     use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
     fn write_certificate(directory: &Path, names: &[&str]) -> (String, String) {
@@ -113,12 +116,14 @@ mod tests {
     }
 
     fn found(config: &Config, now: Timestamp) -> Vec<(CheckStatus, String)> {
-        let mut findings = Findings::default();
-        check(&mut findings, config, now);
-        findings
-            .0
-            .into_iter()
-            .map(|(status, _, text)| (status, text))
+        let mut report = CheckReport::default();
+        check(&mut report, config, now);
+        let results = report.results().iter();
+        results
+            .map(|result| {
+                let next = result.next.as_deref().unwrap_or_default();
+                (result.status, format!("{}: {next}", result.text))
+            })
             .collect()
     }
 
@@ -142,9 +147,9 @@ mod tests {
             ("https://relay.example", CheckStatus::Ok),
             ("https://a.inner.example:8443", CheckStatus::Ok),
             ("https://[::1]", CheckStatus::Ok),
-            ("https://other.example", CheckStatus::Fail),
-            ("https://192.0.2.1", CheckStatus::Fail),
-            ("http://relay.example", CheckStatus::Fail),
+            ("https://other.example", CheckStatus::Failed),
+            ("https://192.0.2.1", CheckStatus::Failed),
+            ("http://relay.example", CheckStatus::Failed),
         ] {
             config.public_url = Some(Origin::parse(url).unwrap());
             let found = found(&config, GOOD);
@@ -156,10 +161,10 @@ mod tests {
         }
         config.public_url = None;
         for (now, status, text) in [
-            (BEFORE, CheckStatus::Fail, "becomes valid in"),
+            (BEFORE, CheckStatus::Failed, "becomes valid in"),
             (GOOD, CheckStatus::Ok, "expires in"),
-            (SOON, CheckStatus::Warn, "replace it"),
-            (OVER, CheckStatus::Fail, "ago: replace it"),
+            (SOON, CheckStatus::Warning, "replace it"),
+            (OVER, CheckStatus::Failed, "ago: replace it"),
         ] {
             let found = found(&config, now);
             assert!(
@@ -186,7 +191,7 @@ mod tests {
             config.tls.key = key.to_owned();
             let found = found(&config, GOOD);
             assert!(
-                found.len() == 1 && found[0].0 == CheckStatus::Fail && found[0].1.contains(text),
+                found.len() == 1 && found[0].0 == CheckStatus::Failed && found[0].1.contains(text),
                 "{found:?}"
             );
         }
@@ -206,7 +211,7 @@ mod tests {
         config.acme.directory = "https://authority.example/directory".to_owned();
         assert!(found(&config, GOOD)[0].1.contains("terms of service"));
         config.acme.terms = "agreed".to_owned();
-        assert_eq!(found(&config, GOOD)[0].0, CheckStatus::Warn);
+        assert_eq!(found(&config, GOOD)[0].0, CheckStatus::Warning);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         fs::create_dir(directory.path().join("acme")).unwrap();
         write_certificate(&directory.path().join("acme"), &["relay.example"]);
@@ -220,7 +225,7 @@ mod tests {
             (statuses(GOOD), statuses(OVER)),
             (
                 vec![CheckStatus::Ok; 2],
-                vec![CheckStatus::Ok, CheckStatus::Fail]
+                vec![CheckStatus::Ok, CheckStatus::Failed]
             )
         );
     }
