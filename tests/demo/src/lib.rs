@@ -25,7 +25,7 @@ use environment::Environment;
 use process::Program;
 use screen::Screen;
 use sealpost_service::Shutdown;
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use tokio::runtime::Runtime;
 
 /// Exit code of a program that was interrupted by Ctrl-C, as shells report it.
@@ -38,6 +38,10 @@ struct Args {
     /// Exit at the end of the scenario, with 0 only if every check passed
     #[arg(long)]
     once: bool,
+    /// Directory with the programs `sealpost` and `sealpost-relay` to run, instead of the code of
+    /// this program
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
 }
 
 /// Runs the demo; the first of `args` is the program's name.
@@ -60,7 +64,11 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
 /// Runs the scenario. The processes are stopped and the directory is deleted in every case.
 async fn run_demo(args: &Args, screen: &mut Screen) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::on_signals().context("signal handlers cannot be installed")?;
-    let mut env = Environment::new(Program::current()?)?;
+    let program = match &args.programs {
+        Some(directory) => Program::installed(directory),
+        None => Program::current()?,
+    };
+    let mut env = Environment::new(program)?;
     let outcome = tokio::select! {
         outcome = scenario::run(screen, &mut env) => Some(outcome),
         () = shutdown.triggered() => None,
