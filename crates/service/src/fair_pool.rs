@@ -58,6 +58,8 @@ struct Table {
     evicted: u32,
     /// Units of each owner, without those of evicted holders.
     used_by_owner: HashMap<Owner, u32>,
+    /// Units of evicted holders of each owner.
+    evicted_by_owner: HashMap<Owner, u32>,
 }
 
 struct Holder {
@@ -246,7 +248,9 @@ impl Pool {
             };
             actions.extend(table.evict(id));
         }
-        if table.used > self.total_max.saturating_sub(units) {
+        if table.used > self.total_max.saturating_sub(units)
+            || owner.is_some() && table.held_with(owner, units) > self.per_owner_max
+        {
             return Attempt::Evicting;
         }
         let id = table.insert(owner, units, now + POOL_STALL_TIMEOUT);
@@ -264,17 +268,20 @@ impl Pool {
 impl Table {
     /// Returns the units that an owner would hold with `units` more.
     fn used_with(&self, owner: Option<Owner>, units: u32) -> u32 {
-        let used = owner.and_then(|owner| self.used_by_owner.get(&owner));
-        used.copied().unwrap_or_default().saturating_add(units)
+        units_of(owner, &self.used_by_owner).saturating_add(units)
+    }
+
+    /// Like [`Self::used_with`], with the units that evicted holders have not released.
+    fn held_with(&self, owner: Option<Owner>, units: u32) -> u32 {
+        let evicted = units_of(owner, &self.evicted_by_owner);
+        self.used_with(owner, units).saturating_add(evicted)
     }
 
     fn insert(&mut self, owner: Option<Owner>, units: u32, stalled_at: Instant) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         self.used += units;
-        if let Some(owner) = owner {
-            *self.used_by_owner.entry(owner).or_default() += units;
-        }
+        add_units(&mut self.used_by_owner, owner, units);
         let holder = Holder {
             owner,
             units,
@@ -317,7 +324,8 @@ impl Table {
         let (owner, units) = (holder.owner, holder.units);
         let action = holder.on_eviction.take();
         self.evicted += units;
-        self.reduce_owner(owner, units);
+        subtract_units(&mut self.used_by_owner, owner, units);
+        add_units(&mut self.evicted_by_owner, owner, units);
         action
     }
 
@@ -331,8 +339,9 @@ impl Table {
         self.used -= freed;
         if is_evicted {
             self.evicted -= freed;
+            subtract_units(&mut self.evicted_by_owner, owner, freed);
         } else {
-            self.reduce_owner(owner, freed);
+            subtract_units(&mut self.used_by_owner, owner, freed);
         }
     }
 
@@ -340,14 +349,25 @@ impl Table {
         self.shrink(id, 0);
         self.holders.remove(&id);
     }
+}
 
-    fn reduce_owner(&mut self, owner: Option<Owner>, units: u32) {
-        let Some(owner) = owner else { return };
-        if let Some(used) = self.used_by_owner.get_mut(&owner) {
-            *used -= units;
-            if *used == 0 {
-                self.used_by_owner.remove(&owner);
-            }
+fn units_of(owner: Option<Owner>, units: &HashMap<Owner, u32>) -> u32 {
+    let units = owner.and_then(|owner| units.get(&owner));
+    units.copied().unwrap_or_default()
+}
+
+fn add_units(table: &mut HashMap<Owner, u32>, owner: Option<Owner>, units: u32) {
+    if let Some(owner) = owner {
+        *table.entry(owner).or_default() += units;
+    }
+}
+
+fn subtract_units(table: &mut HashMap<Owner, u32>, owner: Option<Owner>, units: u32) {
+    let Some(owner) = owner else { return };
+    if let Some(left) = table.get_mut(&owner) {
+        *left -= units;
+        if *left == 0 {
+            table.remove(&owner);
         }
     }
 }

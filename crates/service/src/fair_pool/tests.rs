@@ -128,6 +128,26 @@ async fn evicted_units_are_reserved_after_their_release() {
     assert!(waiting.await.unwrap());
 }
 
+#[tokio::test(start_paused = true)]
+async fn own_evicted_units_count_until_their_release() {
+    let pool = FairPool::new(4, 1);
+    let permit = pool.reserve(ACME, 1).await.unwrap();
+    tokio::time::advance(POOL_STALL_TIMEOUT).await;
+    assert!(pool.reserve(ACME, 1).await.is_none());
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.reserve(ACME, 1).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished() && pool.reserve(BOLT, 1).await.is_some());
+    drop(permit);
+    let second = waiting.await.unwrap();
+    assert!(second.is_some());
+    drop(second);
+    let table = pool.0.lock();
+    assert!(table.used_by_owner.is_empty() && table.evicted_by_owner.is_empty());
+}
+
 #[test]
 fn addresses_of_a_network_are_one_owner() {
     let owner = |address: &str| Owner::network_of(address.parse().unwrap());
