@@ -11,7 +11,7 @@ use std::{
     sync::Mutex,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
     net::{TcpListener, TcpStream, UnixStream},
     sync::Semaphore,
     task::JoinHandle,
@@ -22,6 +22,8 @@ use tokio::{
 const SHORT_TIMEOUT: Duration = Duration::from_millis(200);
 /// Timeout that no test reaches, even on a slow and busy machine.
 const LONG_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes that a connection in memory buffers in each direction.
+const SOCKET_BYTES: usize = 64 * 1024;
 
 struct Server {
     address: SocketAddr,
@@ -55,6 +57,15 @@ async fn start_with(listener: Listener, router: Router) -> Server {
         counts,
         task,
     }
+}
+
+/// Connects a client in memory. With the clock paused, time passes only while both sides wait, so a
+/// slow machine does not make the client slow.
+fn connect_in_memory(router: Router, limits: ListenerLimits) -> DuplexStream {
+    let (client, stream) = tokio::io::duplex(SOCKET_BYTES);
+    let http = HttpServer::new(router, limits, Shutdown::new());
+    tokio::spawn(async move { http.serve(Box::new(stream), None, &Activity::new()).await });
+    client
 }
 
 fn hello() -> Router {

@@ -7,14 +7,16 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use sealpost_proto::limits::CONNECTION_EVICTABLE_AFTER;
 use std::convert::Infallible;
 
 const SLOW_CONNECTIONS: usize = 1_000;
+const LARGE_BYTES: usize = 8 * 1024 * 1024;
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 fn large_responses() -> Router {
-    let body = Bytes::from(vec![0; 8 * 1024 * 1024]);
+    let body = Bytes::from(vec![0; LARGE_BYTES]);
     hello().route("/large", routing::get(move || async move { body }))
 }
 
@@ -130,59 +132,50 @@ async fn single_bytes_do_not_extend_timeouts() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn only_clients_that_read_nothing_time_out() {
     const REQUEST: &[u8] = b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let stall = SHORT_TIMEOUT * 15;
-    let server = start(
-        large_responses(),
-        ListenerLimits {
-            write_stall_timeout: stall,
-            idle_timeout: LONG_TIMEOUT,
-            ..limits()
-        },
-    )
-    .await;
-    let (idle, mut steady) = (
-        connect(&server, REQUEST).await,
-        connect(&server, REQUEST).await,
-    );
-    let (started_at, mut received, mut buffer) = (Instant::now(), 0, vec![0; 64 * 1024]);
-    loop {
-        let read = timeout(LONG_TIMEOUT, steady.read(&mut buffer))
-            .await
-            .unwrap()
-            .unwrap();
-        if read == 0 {
-            break;
-        }
-        received += read;
-        // In total longer than the timeout, so that only the progress extends it.
-        sleep(SHORT_TIMEOUT / 5).await;
+    let limits = ListenerLimits {
+        write_stall_timeout: SHORT_TIMEOUT,
+        idle_timeout: LONG_TIMEOUT,
+        ..limits()
+    };
+    let connect = || connect_in_memory(large_responses(), limits);
+    let (mut idle, mut steady) = (connect(), connect());
+    for stream in [&mut idle, &mut steady] {
+        stream.write_all(REQUEST).await.unwrap();
     }
-    assert!(
-        received > 8 * 1024 * 1024 && started_at.elapsed() > stall,
-        "{received}"
-    );
-    wait_until(&server, |counts| counts.open() == 0).await;
-    drop(idle);
+    let (started_at, mut received, mut buffer) = (Instant::now(), 0, vec![0; SOCKET_BYTES]);
+    loop {
+        let read = timeout(LONG_TIMEOUT, steady.read(&mut buffer)).await;
+        match read.unwrap().unwrap() {
+            0 => break,
+            bytes => received += bytes,
+        }
+        // In total longer than the timeout, so that only the progress extends it.
+        sleep(SHORT_TIMEOUT / 2).await;
+    }
+    assert!(received > LARGE_BYTES && started_at.elapsed() > SHORT_TIMEOUT);
+    let mut rest = Vec::new();
+    let _ = timeout(LONG_TIMEOUT, idle.read_to_end(&mut rest))
+        .await
+        .expect("the server closes the connection");
+    assert!(rest.len() < LARGE_BYTES, "{} bytes", rest.len());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn http2_clients_without_flow_window_time_out() {
-    let server = start(
-        large_responses(),
-        ListenerLimits {
-            header_read_timeout: SHORT_TIMEOUT,
-            idle_timeout: SHORT_TIMEOUT,
-            ..limits()
-        },
-    )
-    .await;
+    let limits = ListenerLimits {
+        header_read_timeout: SHORT_TIMEOUT,
+        idle_timeout: SHORT_TIMEOUT,
+        ..limits()
+    };
+    let mut stream = connect_in_memory(large_responses(), limits);
     // Settings with a window of 0 bytes, then a request (HPACK: GET http / x).
     let no_window = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
     let request = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01\x78";
-    let mut stream = connect(&server, &[no_window.as_slice(), request].concat()).await;
+    let opening = [no_window.as_slice(), request].concat();
+    stream.write_all(&opening).await.unwrap();
     let mut received = Vec::new();
     let _ = timeout(LONG_TIMEOUT, stream.read_to_end(&mut received))
         .await
@@ -320,9 +313,13 @@ async fn connections_with_open_requests_are_not_evicted() {
         );
     }
     wait_until(&server, |counts| counts.open() == 3).await;
-    let started_at = Instant::now();
-    while started_at.elapsed() < 2 * sealpost_proto::limits::CONNECTION_EVICTABLE_AFTER {
+    let evictable_at = Instant::now() + CONNECTION_EVICTABLE_AFTER;
+    loop {
+        let is_last = Instant::now() > evictable_at;
         assert!(!responds(&server).await);
+        if is_last {
+            break;
+        }
     }
     assert!(server.counts.refused_at_limit() > 0);
     release.add_permits(3);
@@ -357,19 +354,19 @@ async fn limit_per_address_does_not_apply_to_loopback() {
     assert!(local.iter().all(Option::is_some));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn connections_end_at_maximum_age() {
-    let server = start(
-        hello(),
-        ListenerLimits {
-            connection_age_max: SHORT_TIMEOUT,
-            header_read_timeout: LONG_TIMEOUT,
-            ..limits()
-        },
-    )
-    .await;
-    let response = send_request(server.address, std::str::from_utf8(GET).unwrap()).await;
-    assert!(response.contains("200 OK"), "{response}");
+    let limits = ListenerLimits {
+        connection_age_max: SHORT_TIMEOUT,
+        header_read_timeout: LONG_TIMEOUT,
+        ..limits()
+    };
+    let mut stream = connect_in_memory(large_responses(), limits);
+    stream.write_all(GET).await.unwrap();
+    let started_at = Instant::now();
+    let response = read_all(&mut stream).await;
+    assert!(response.starts_with("HTTP/1.1"), "{response}");
+    assert_eq!(started_at.elapsed(), SHORT_TIMEOUT);
 }
 
 fn raise_limit() {
