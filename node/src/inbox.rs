@@ -58,7 +58,7 @@ pub(crate) fn receive(
         return Ok(DeliveryOutcome::Stored);
     }
     let outcome = if let Some(id) = connections::find_by_mailbox(tx, &delivery.mailbox)? {
-        receive_on_connection(tx, identity, id, delivery.bytes.as_slice())?
+        receive_on_connection(tx, identity, id, delivery)?
     } else if let Some(id) = invites::find_by_mailbox(tx, &delivery.mailbox)? {
         receive_on_invite(
             tx,
@@ -80,12 +80,16 @@ fn receive_on_connection(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
     id: ConnectionId,
-    envelope: &[u8],
+    delivery: &DeliveredEnvelope,
 ) -> Result<DeliveryOutcome, Fault> {
     let loaded = connections::load_secrets(tx, id)?;
-    let incoming = loaded
-        .secrets
-        .receive(&identity.keys, envelope, tx.relay_now, tx.rng);
+    let incoming = loaded.secrets.receive(
+        &identity.keys,
+        delivery.bytes.as_slice(),
+        delivery.accepted_at,
+        tx.relay_now,
+        tx.rng,
+    );
     ingest(tx, identity, loaded, incoming)
 }
 

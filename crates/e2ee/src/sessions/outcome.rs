@@ -97,9 +97,9 @@ pub enum RejectReason {
     /// Wrong layout, or unknown version, suite, flag or frame type.
     #[error("malformed")]
     Malformed,
-    /// The message carried no prefix, and its session was never known here. For 30 days after a
-    /// restore the caller requests what is missing instead of starting a session: the envelope may
-    /// be from before the restore.
+    /// The message carried no prefix, and its session was never known here. If the relay accepted
+    /// the envelope before this node was restored, the caller requests what is missing instead of
+    /// starting a session.
     #[error("unknown session")]
     UnknownSession,
     /// The session or the INIT was replaced or refused.

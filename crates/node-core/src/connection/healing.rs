@@ -9,7 +9,7 @@ use sealpost_e2ee::{
     prekeys::{PrekeyBundle, SealedPrekeysKey, open_prekeys},
     sessions::{InitReason, InitiateArgs},
 };
-use sealpost_proto::{Timestamp, limits};
+use sealpost_proto::Timestamp;
 
 /// Error returned by [`Connection::start_session`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -156,10 +156,9 @@ impl Connection {
         self.used_bundles.clear();
     }
 
-    /// Whether envelopes of sessions from before a recovery may still arrive. They cannot be
-    /// opened, but their messages are sent again anyway.
-    pub(super) fn is_recovering(&self, now: Timestamp) -> bool {
-        self.recovered_at
-            .is_some_and(|at| now < at.plus(limits::ENVELOPE_LIFETIME_MAX))
+    /// Whether the relay accepted an envelope before the sessions were discarded. It cannot be
+    /// opened, but its messages are sent again anyway.
+    pub(super) fn is_from_before_recovery(&self, accepted_at: Timestamp) -> bool {
+        self.recovered_at.is_some_and(|at| accepted_at < at)
     }
 }

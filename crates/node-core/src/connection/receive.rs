@@ -109,23 +109,31 @@ pub struct MessageMetadata {
 }
 
 impl Connection {
-    /// Opens an envelope from our mailbox of this connection. Does not change the connection; the
-    /// result contains the state to commit.
+    /// Opens an envelope from our mailbox of this connection, which our relay accepted at
+    /// `accepted_at`. Does not change the connection; the result contains the state to commit.
     #[must_use]
     pub fn receive(
         &self,
         identity: &Identity,
         envelope: &[u8],
+        accepted_at: Timestamp,
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Incoming {
         let Some(mailbox) = &self.own_mailbox else {
             return Incoming::OuterLayerInvalid;
         };
-        match open_envelope(&self.inbound_key(), &mailbox.id, envelope) {
-            Ok(inner) => self.receive_inner(identity, &inner, now, rng),
-            Err(_) => Incoming::OuterLayerInvalid,
+        let Ok(inner) = open_envelope(&self.inbound_key(), &mailbox.id, envelope) else {
+            return Incoming::OuterLayerInvalid;
+        };
+        let mut incoming = self.receive_inner(identity, &inner, now, rng);
+        if let Incoming::Rejected(rejected) = &mut incoming
+            && rejected.reason == RejectReason::UnknownSession
+            && self.is_from_before_recovery(accepted_at)
+        {
+            rejected.remedy = Remedy::ResumeDue;
         }
+        incoming
     }
 
     /// Opens the inner bytes of an envelope whose outer layer the caller has already opened. Used
@@ -178,10 +186,7 @@ impl Connection {
         RejectedEnvelope {
             connection,
             reason: message.reason,
-            remedy: match message.reason {
-                RejectReason::UnknownSession if self.is_recovering(now) => Remedy::ResumeDue,
-                _ => message.remedy,
-            },
+            remedy: message.remedy,
             publication,
         }
     }

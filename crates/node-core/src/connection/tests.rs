@@ -7,7 +7,7 @@ use sealpost_e2ee::{
     invite::{Invite, InviteKind},
     payload::{Message, Receipt, ReceiptKind},
     plaintext::Kind,
-    sessions::{InitReason, RejectReason},
+    sessions::{InitReason, RejectReason, Remedy},
 };
 use sealpost_proto::{MailboxRef, Origin};
 use std::time::Duration;
@@ -114,7 +114,7 @@ impl World {
     fn receive(&mut self, at_acme: bool, connection: &Connection, envelope: &[u8]) -> Incoming {
         let me = if at_acme { &self.acme } else { &self.bolt };
         let stored = Connection::parse(&connection.encode()).unwrap();
-        stored.receive(me, envelope, NOW, &mut self.rng)
+        stored.receive(me, envelope, NOW, NOW, &mut self.rng)
     }
 
     fn open(
@@ -482,6 +482,31 @@ fn bundle_of_a_losing_init_is_replaced() {
     world.open(false, &mut bolt, &answer.envelope);
     assert!(bolt.sessions.is_confirmed() && bolt.used_bundles.is_empty());
     assert!(!holds_bundle(&bolt, used));
+}
+
+#[test]
+fn envelopes_from_before_a_recovery_start_no_session() {
+    let mut world = World::new(12);
+    let (mut acme, mut bolt) = world.paired();
+    let sealed = world.seal(&mut acme, Kind::MESSAGE, 7, &Message::text("old").encode());
+    bolt.discard_sessions(NOW, &mut world.rng);
+    let before = NOW.minus(Duration::from_millis(1));
+    for (accepted_at, remedy) in [(before, Remedy::ResumeDue), (NOW, Remedy::InitDesync)] {
+        let incoming = bolt.receive(
+            &world.bolt,
+            &sealed.envelope,
+            accepted_at,
+            NOW,
+            &mut world.rng,
+        );
+        let Incoming::Rejected(rejected) = incoming else {
+            panic!("an envelope of an unknown session is opened")
+        };
+        assert_eq!(
+            (rejected.reason, rejected.remedy),
+            (RejectReason::UnknownSession, remedy)
+        );
+    }
 }
 
 #[test]
