@@ -95,16 +95,16 @@ impl Hello {
         self.previous == [0; 16] && self.tag == [0; 32]
     }
 
-    /// Whether the tag was computed with the EXP of the candidate that `hello` names.
-    pub(crate) fn proves_continuity<'p>(
+    /// Returns the candidate that `hello` names, if the tag was computed with its EXP.
+    pub(crate) fn find_proven_session<'p>(
         &self,
         keys: &SessionKeys,
         candidates: impl IntoIterator<Item = &'p PreviousSession>,
-    ) -> bool {
+    ) -> Option<&'p PreviousSession> {
         let mut matching = candidates
             .into_iter()
             .filter(|candidate| candidate.id.0 == self.previous);
-        matching.any(|candidate| {
+        matching.find(|candidate| {
             keys.compute_continuity_tag(&candidate.exp)
                 .ct_eq(&self.tag)
                 .into()

@@ -343,10 +343,14 @@ impl Sessions {
         })
     }
 
-    fn check_continuity(&self, keys: &SessionKeys, hello: &Hello) -> Continuity {
+    /// Checks which session the sender of an INIT has confirmed. That session is recorded here as
+    /// confirmed too: the sender names no earlier one from now on, and knows it when this side
+    /// names it.
+    fn check_continuity(&mut self, keys: &SessionKeys, hello: &Hello) -> Continuity {
         let current = self.current.as_ref().map(CurrentSession::previous);
         let candidates = self.confirmed.iter().chain(&current).chain(&self.replaced);
-        if hello.proves_continuity(keys, candidates) {
+        if let Some(proven) = hello.find_proven_session(keys, candidates).cloned() {
+            self.record_confirmed(proven);
             return Continuity::Proven;
         }
         let is_pairing = hello.reason == InitReason::Pairing && self.confirmed.is_empty();

@@ -143,10 +143,15 @@ impl Sessions {
     /// peer started it, so one message of this side was enough. A session that this side started is
     /// confirmed at the peer only after it is confirmed here.
     fn record_replaced(&mut self, before: &CurrentSession) {
-        if matches!(before.stage, Stage::Responded) {
+        let is_started_by_peer = matches!(before.stage, Stage::Responded);
+        if is_started_by_peer && !self.is_recorded_as_confirmed(before.id) {
             self.replaced.insert(0, before.previous());
             self.replaced.truncate(REPLACED_SESSIONS_MAX);
         }
+    }
+
+    fn is_recorded_as_confirmed(&self, id: SessionId) -> bool {
+        self.confirmed.iter().any(|confirmed| confirmed.id == id)
     }
 
     fn retain_as_old(&mut self, before: CurrentSession, now: Timestamp) {
@@ -179,8 +184,12 @@ impl Sessions {
         self.old = retained;
     }
 
-    /// Records a session that has just been confirmed.
+    /// Records a session that is known to be confirmed, unless it is recorded already.
     pub(super) fn record_confirmed(&mut self, previous: PreviousSession) {
+        if self.is_recorded_as_confirmed(previous.id) {
+            return;
+        }
+        self.replaced.retain(|replaced| replaced.id != previous.id);
         self.confirmed.insert(0, previous);
         self.confirmed.truncate(PREVIOUS_SESSIONS_MAX);
     }

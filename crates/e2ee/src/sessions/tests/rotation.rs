@@ -114,10 +114,26 @@ fn replaced_unconfirmed_session_proves_continuity() {
 }
 
 #[test]
+fn many_sessions_confirmed_by_one_side_prove_continuity() {
+    let (mut a, mut b, conn_id) = paired(72);
+    for _ in 0..10 {
+        rotate_without_confirmation(&mut a, &mut b, conn_id);
+    }
+    b.now = b.now.plus(DAY);
+    b.initiate(&mut a, conn_id, InitReason::Desync);
+    let inner = b.seal(b"b has opened no message without prefix");
+    let new = a.open_and_commit(&b, conn_id, &inner).new_session.unwrap();
+    assert_eq!(new.continuity, Continuity::Proven);
+}
+
+#[test]
 fn stored_replaced_sessions_are_bounded() {
     let (mut a, mut b, conn_id) = paired(70);
     for _ in 0..REPLACED_SESSIONS_MAX + 2 {
-        rotate_without_confirmation(&mut a, &mut b, conn_id);
+        a.now = a.now.plus(DAY);
+        a.initiate(&mut b, conn_id, InitReason::Desync);
+        let inner = a.seal(b"no answer arrives");
+        b.open_and_commit(&a, conn_id, &inner);
     }
     assert_eq!(b.sessions.replaced.len(), REPLACED_SESSIONS_MAX);
     let bytes = b.sessions.encode();
