@@ -83,6 +83,10 @@ fn receive_on_connection(
     delivery: &DeliveredEnvelope,
 ) -> Result<DeliveryOutcome, Fault> {
     let loaded = connections::load_secrets(tx, id)?;
+    if loaded.secrets.phase == Phase::Blocked {
+        // The relay handed out the envelope before it closed the mailbox.
+        return Ok(DeliveryOutcome::Refused);
+    }
     let incoming = loaded.secrets.receive(
         &identity.keys,
         delivery.bytes.as_slice(),

@@ -256,6 +256,18 @@ fn blocked_connections_have_no_due_receipts() {
 }
 
 #[test]
+fn blocked_connections_refuse_late_envelopes() {
+    let [mut acme, mut bolt, _] = three();
+    let (to_bolt, to_acme) = connect_nodes(&mut acme, &mut bolt);
+    bolt.send(to_acme, "late");
+    let sealed = bolt.seal();
+    acme.step(|tx, _| block(tx, to_bolt));
+    let outcomes = sealed.iter().map(|envelope| acme.receive(envelope));
+    assert!(outcomes.eq([DeliveryOutcome::Refused]));
+    assert!(acme.received().is_empty());
+}
+
+#[test]
 fn invites_use_the_time_of_the_relay() {
     let behind = Duration::from_secs(8 * 86_400);
     let (mut acme, mut bolt) = (TestNode::new("Acme", 350), TestNode::new("Bolt", 351));
