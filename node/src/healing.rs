@@ -483,7 +483,10 @@ pub(crate) fn query_overdue(tx: &mut Tx<'_>) -> Result<(), Fault> {
         }
     }
     for connection in connections::find_unqueried(tx, limits::READ_RECEIPT_QUERY_INTERVAL)? {
-        query_receipts(tx, connection)?;
+        // Requests that cannot be sent yet must not accumulate.
+        if !outbox::is_waiting(tx, connection, Kind::RESEND)? {
+            query_receipts(tx, connection)?;
+        }
     }
     Ok(())
 }

@@ -153,6 +153,24 @@ fn lost_read_receipts_are_asked_for_every_week() {
 }
 
 #[test]
+fn receipt_queries_that_cannot_be_sent_do_not_accumulate() {
+    let mut pair = connected_pair(829);
+    lose_receipts(&mut pair);
+    pair.acme.sql("UPDATE outbox SET state = 'confirmed'");
+    let query_for_weeks = |node: &mut TestNode| {
+        for _ in 0..5 {
+            node.advance(limits::READ_RECEIPT_QUERY_INTERVAL);
+            node.step(|tx, _| query_overdue(tx));
+        }
+        node.query_number("SELECT count(*) FROM outbox WHERE kind = 32 AND state = 'waiting'")
+    };
+    assert_eq!(query_for_weeks(&mut pair.acme), 1);
+    pair.acme
+        .sql("DELETE FROM outbox; UPDATE connections SET health = 'broken'");
+    assert_eq!(query_for_weeks(&mut pair.acme), 0);
+}
+
+#[test]
 fn repeated_message_is_receipted_as_read() {
     let mut pair = connected_pair(828);
     let message = lose_receipts(&mut pair)[0];

@@ -415,10 +415,11 @@ pub(crate) fn set_receipts_queried(tx: &Tx<'_>, id: ConnectionId) -> Result<(), 
     Ok(())
 }
 
-/// Returns the accepted connections whose peers have not been asked for receipts for this time. A
-/// time ahead of the clock counts too, because the clock must have been set back.
+/// Returns the accepted connections whose peers have not been asked for receipts for this time,
+/// except broken ones. A time ahead of the clock counts too, because the clock must have been set
+/// back.
 pub(crate) fn find_unqueried(tx: &Tx<'_>, pause: Duration) -> Result<Vec<ConnectionId>, Fault> {
-    let sql = "SELECT id FROM connections WHERE status = 'accepted'
+    let sql = "SELECT id FROM connections WHERE status = 'accepted' AND health <> 'broken'
                AND (receipts_queried_at <= ?1 OR receipts_queried_at > ?2) ORDER BY id";
     let params = (to_millis(tx.now.minus(pause)), to_millis(tx.now));
     tx.query_rows(sql, &[&params.0, &params.1], |row| {
