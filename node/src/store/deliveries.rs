@@ -322,8 +322,8 @@ pub fn fail_unconfirmed(tx: &Tx<'_>, before: Timestamp) -> Result<(), Fault> {
 
 /// Returns up to `limit` messages to a connection, latest first, whose further receipts are
 /// expected: the recipient has not read them, or has not downloaded their files, as far as this
-/// node knows. A message that failed may have arrived nevertheless. Excludes messages from before
-/// `since`, and those that are still to be sent.
+/// node knows. A message that failed after the relay had accepted it may have arrived nevertheless.
+/// Excludes messages from before `since`, and those that are still to be sent.
 pub(crate) fn find_unread(
     tx: &Tx<'_>,
     connection: ConnectionId,
@@ -334,6 +334,7 @@ pub(crate) fn find_unread(
         "SELECT m.id, m.uuid FROM deliveries d JOIN messages m ON m.id = d.message
          WHERE d.connection = ?1 AND d.pending_at >= ?2
              AND d.status IN ('sent', 'retrying', 'delivered', 'failed')
+             AND (d.sent_at IS NOT NULL OR d.delivered_at IS NOT NULL)
              AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.message = d.message
                  AND o.connection = d.connection AND o.state IN ('waiting', 'sealed'))
          UNION
@@ -468,6 +469,31 @@ mod tests {
             .plus(sealpost_proto::limits::ENVELOPE_LIFETIME_MAX);
         pair.acme.step(|tx, _| fail_unconfirmed(tx, long_after));
         assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Sent);
+    }
+
+    #[test]
+    fn messages_that_were_never_accepted_have_no_receipts() {
+        let mut pair = connected_pair(60);
+        let [accepted, refused] = ["accepted", "refused"].map(|text| {
+            let message = pair.acme.send(pair.to_bolt, text);
+            if text == "accepted" {
+                let sealed = pair.acme.seal();
+                pair.acme.record_accepted(&sealed);
+            }
+            message
+        });
+        for message in [accepted, refused] {
+            let key = pair.acme.delivery(&message).key;
+            pair.acme.step(|tx, _| {
+                outbox::remove_for_delivery(tx, key)?;
+                advance(tx, key, DeliveryStatus::Failed, &StatusChange::default())
+            });
+        }
+        let (to_bolt, expected) = (pair.to_bolt, pair.acme.uuid(&accepted));
+        let unread = pair
+            .acme
+            .step(|tx, _| find_unread(tx, to_bolt, Timestamp::default(), 10));
+        assert_eq!(unread, [expected]);
     }
 
     #[test]
