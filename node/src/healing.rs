@@ -142,12 +142,9 @@ pub fn start_session(
     }
     let now = tx.now;
     send_again(tx, connection, None, now)?;
-    if start.reason == InitReason::Rotate {
-        // The next message or receipt carries the INIT.
-        ensure_init_is_sent(tx, connection)?;
-    } else {
-        request_missing(tx, &loaded, Timestamp::default())?;
-    }
+    request_missing(tx, &loaded, Timestamp::default())?;
+    // What is sent next carries the INIT.
+    ensure_init_is_sent(tx, connection)?;
     Ok(true)
 }
 
@@ -200,17 +197,20 @@ pub(crate) fn join_session(
     }
     match started.reason {
         InitReason::Restore => {
-            let why = "the partner's node lost its sessions; the message is sent again";
-            deliveries::mark_healing(tx, id, why)?;
-            request_missing(tx, loaded, Timestamp::default())
+            deliveries::mark_healing(
+                tx,
+                id,
+                "the partner's node lost its sessions; the message is sent again",
+            )?;
         }
         InitReason::Desync => {
             let why = "the partner's node could not open a message; it is sent again";
             deliveries::mark_healing(tx, id, why)?;
-            ensure_init_is_sent(tx, id)
         }
-        InitReason::Pairing | InitReason::Rotate => ensure_init_is_sent(tx, id),
+        InitReason::Pairing | InitReason::Rotate => {}
     }
+    request_missing(tx, loaded, Timestamp::default())?;
+    ensure_init_is_sent(tx, id)
 }
 
 /// Requeues everything that the peer may be unable to open after a change of session: what has no
