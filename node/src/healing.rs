@@ -352,6 +352,8 @@ pub(crate) fn answer_resend(
 ) -> Result<(), Fault> {
     if let Some(resume) = &request.resume {
         let at = schedule_answer(tx, loaded)?;
+        // If this node was set back, a number can state that another message has arrived.
+        outbox::requeue_queried(tx, loaded.id, at)?;
         if loaded.secrets.is_ahead(resume) {
             recover_connection(tx, identity, loaded, at)?;
         } else {
@@ -479,6 +481,7 @@ fn recover_connection(
 pub(crate) fn query_overdue(tx: &mut Tx<'_>) -> Result<(), Fault> {
     for (connection, query) in outbox::postpone_overdue(tx, limits::RECEIPT_IDS_MAX)? {
         if !outbox::is_waiting(tx, connection, Kind::RESEND)? {
+            outbox::record_query(tx, connection, &query)?;
             queue_query(tx, connection, query)?;
         }
     }

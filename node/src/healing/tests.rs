@@ -415,6 +415,28 @@ fn reused_numbers_do_not_count_as_arrived() {
 }
 
 #[test]
+fn reused_numbers_that_are_not_ahead_hide_no_message() {
+    let mut pair = connected_pair(909);
+    send_with_reused_number(&mut pair);
+    for text in ["four", "five"] {
+        pair.bolt.send(pair.to_acme, text);
+    }
+    let sealed = pair.bolt.seal();
+    pair.bolt.record_accepted(&sealed);
+    let before = incarnation_of_bolt(&mut pair);
+    // What Acme has received does not show that Bolt was set back.
+    request_missing_at_acme(&mut pair);
+    settle(&mut pair.acme, &mut pair.bolt);
+    assert_eq!(incarnation_of_bolt(&mut pair), before);
+    pair.bolt.advance(limits::RECEIPT_QUERY_INTERVAL);
+    pair.bolt.step(|tx, _| query_overdue(tx));
+    settle(&mut pair.bolt, &mut pair.acme);
+    let mut texts = pair.acme.received_texts();
+    texts.sort();
+    assert_eq!(texts, ["five", "four", "one", "three", "two"]);
+}
+
+#[test]
 fn requests_about_older_incarnations_start_no_session() {
     let mut pair = connected_pair(895);
     let lost = send_with_reused_number(&mut pair);

@@ -11,6 +11,7 @@
 //! | `accepted` | a `connection.accept` expired or has no receipt after an hour | `waiting` |
 //! | `waiting`, `sealed`, `accepted` | a receipt arrives | `confirmed`; a payload is removed |
 //! | `accepted`, `confirmed` | the peer states that the message is missing | `waiting` |
+//! | `accepted` | the peer asks for missing messages after it was asked for the receipt | `waiting` |
 //! | `confirmed` | 30 days after the receipt | (none) |
 //!
 //! A confirmed row is retained because the peer may be restored from a backup.
@@ -500,6 +501,29 @@ pub fn postpone_overdue(
         queries.push((connection, uuids));
     }
     Ok(queries)
+}
+
+/// Records that the peer was asked for the receipts of these messages.
+pub fn record_query(
+    tx: &Tx<'_>,
+    connection: ConnectionId,
+    uuids: &[MessageUuid],
+) -> Result<(), Fault> {
+    let sql = "UPDATE outbox SET attempt = attempt + 1
+               WHERE connection = ?1 AND uuid = ?2 AND state = 'accepted'";
+    for uuid in uuids {
+        tx.execute(sql, &[&connection.to_string(), uuid.as_bytes()])?;
+    }
+    Ok(())
+}
+
+/// Requeues the messages for whose receipts the peer was asked in vain for `at`.
+pub fn requeue_queried(tx: &Tx<'_>, connection: ConnectionId, at: Timestamp) -> Result<(), Fault> {
+    requeue_rows(
+        tx,
+        "connection = ?2 AND state = 'accepted' AND attempt > 0",
+        &[&to_millis(at), &connection.to_string()],
+    )
 }
 
 /// Returns whether anything waits to be sealed now.
