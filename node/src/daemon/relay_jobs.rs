@@ -10,7 +10,7 @@ use crate::{
     healing,
     identity::NodeIdentity,
     store::{
-        connections,
+        Tx, connections,
         relay_jobs::{self, DueJob, JobKind, JobSubject, SessionStart},
     },
 };
@@ -83,7 +83,7 @@ impl PeriodicTask for RelayJobs {
             return Ok(NextRun::Idle(next.filter(|at| *at > now)));
         }
         for job in due {
-            let (id, attempt, kind) = (job.id, job.attempt, job.kind);
+            let (id, attempt, kind, subject) = (job.id, job.attempt, job.kind, job.subject);
             match self.run_job(job).await {
                 Ok(()) => {
                     self.relay.record_response().await;
@@ -94,9 +94,13 @@ impl PeriodicTask for RelayJobs {
                 Err(JobError::Relay(ClientError::Problem(problem)))
                     if kind.is_ended_by(problem.code) =>
                 {
-                    self.database
-                        .write_without_wake_up(move |tx| relay_jobs::remove(tx, id))
-                        .await?;
+                    let ended = move |tx: &mut Tx<'_>| match subject {
+                        JobSubject::Connection(connection) => {
+                            healing::abandon_session(tx, id, connection)
+                        }
+                        JobSubject::Invite(_) => relay_jobs::remove(tx, id),
+                    };
+                    self.database.write_without_wake_up(ended).await?;
                 }
                 Err(JobError::Fault(fault)) => return Err(fault),
                 Err(JobError::Relay(error)) => self.postpone(id, attempt, &error).await?,
