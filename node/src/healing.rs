@@ -365,7 +365,7 @@ pub(crate) fn answer_resend(
 ) -> Result<(), Fault> {
     if let Some(resume) = &request.resume {
         let at = schedule_answer(tx, loaded)?;
-        // If this node was set back, a number can state that another message has arrived.
+        // If this node was rolled back, a number can state that another message has arrived.
         outbox::requeue_queried(tx, loaded.id, at)?;
         if loaded.secrets.is_ahead(resume) {
             recover_connection(tx, identity, loaded, at)?;

@@ -424,7 +424,7 @@ fn reused_numbers_that_are_not_ahead_hide_no_message() {
     let sealed = pair.bolt.seal();
     pair.bolt.record_accepted(&sealed);
     let before = incarnation_of_bolt(&mut pair);
-    // What Acme has received does not show that Bolt was set back.
+    // What Acme has received does not show that Bolt was rolled back.
     request_missing_at_acme(&mut pair);
     settle(&mut pair.acme, &mut pair.bolt);
     assert_eq!(incarnation_of_bolt(&mut pair), before);

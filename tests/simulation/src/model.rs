@@ -5,12 +5,20 @@ mod final_state;
 mod restore;
 
 use crate::node::{ConnectionSnapshot, InviteSnapshot, MessageSnapshot, Snapshot};
+use crate::schedule::DAY;
 pub(crate) use final_state::PlannedConnection;
 pub(crate) use restore::ModelBackup;
+use restore::{ExpectedInits, HEALING_TIME_MAX};
 use sealpost_e2ee::sessions::InitReason;
-use sealpost_node_core::model::{ConnectionId, ConnectionStatus, HealthState, MessageId};
+use sealpost_node_core::model::{
+    ConnectionId, ConnectionStatus, ConnectionWarning, HealthState, MessageId,
+};
 use sealpost_proto::{DeliveryStatus, FailureCode, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Time after a long outage in which messages from before its end may fail: the longest life of an
+/// envelope, and the time for which a receipt is awaited.
+const EXPIRY_TIME_MAX: u64 = 32 * DAY;
 
 /// Description of a violated guarantee.
 #[derive(Debug)]
@@ -38,6 +46,7 @@ pub(crate) struct Side {
     pub(crate) is_inviter: bool,
     pub(crate) status: ConnectionStatus,
     health: HealthState,
+    warning: Option<ConnectionWarning>,
 }
 
 impl Side {
@@ -76,12 +85,15 @@ pub(crate) struct Model {
     forgotten: BTreeSet<(Route, String)>,
     /// The messages that failed at their sender.
     failed: BTreeSet<(Route, String)>,
-    /// Nodes that were down for so long that messages may have expired.
-    long_outages: BTreeSet<usize>,
-    /// Connections on which a disturbance occurred.
-    disturbed: BTreeSet<Link>,
+    /// Time of the latest commit.
+    now: u64,
+    /// Nodes that were down for so long that messages may have expired, with the end of the latest
+    /// such outage.
+    long_outages: BTreeMap<usize, u64>,
+    /// Connections on which a disturbance occurred, with the time of the latest.
+    disturbed: BTreeMap<Link, u64>,
     /// How many sessions the disturbances of a connection explain.
-    expected_inits: BTreeMap<Link, u32>,
+    expected_inits: BTreeMap<Link, ExpectedInits>,
     /// The route and text of each message of each node.
     messages: BTreeMap<(usize, MessageId), (Route, String)>,
     statuses: BTreeMap<(usize, MessageId), DeliveryStatus>,
@@ -132,10 +144,19 @@ impl Model {
 
     /// Returns whether a message may expire although nobody ended the connection.
     fn may_expire(&self, route: Route) -> bool {
-        let is_absent = |node| self.long_outages.contains(&node);
+        let is_absent = |node: usize| {
+            let end = self.long_outages.get(&node);
+            end.is_some_and(|end| self.now < end + EXPIRY_TIME_MAX)
+        };
         self.has_large_jumps
             || is_absent(route.from)
             || self.recipient(route).is_some_and(is_absent)
+    }
+
+    /// Returns whether a disturbance may still affect the connection.
+    fn is_disturbed(&self, link: Link) -> bool {
+        let at = self.disturbed.get(&link);
+        at.is_some_and(|at| self.now < at + HEALING_TIME_MAX)
     }
 
     /// Records that a node has started a session to heal a connection.
@@ -144,19 +165,22 @@ impl Model {
         node: usize,
         connection: ConnectionId,
         reason: InitReason,
+        at: u64,
     ) -> Result<(), Violation> {
         let Some(side) = self.sides.get(&(node, connection)) else {
             return Ok(());
         };
-        if reason == InitReason::Rotate || self.is_disrupted(side.link) {
+        if self.is_disrupted(side.link) {
             return Ok(());
         }
         let expected = self.expected_inits.entry(side.link).or_default();
-        ensure(*expected > 0, || {
+        if reason == InitReason::Rotate {
+            expected.observe_rotation(node, at);
+            return Ok(());
+        }
+        ensure(expected.take(at), || {
             format!("node-{node} starts a session ({reason:?}) that nothing explains")
-        })?;
-        *expected -= 1;
-        Ok(())
+        })
     }
 
     /// Returns whether anything in this run may leave a message without a receipt.
@@ -206,18 +230,19 @@ impl Model {
         self.sent.values().map(Vec::len).sum()
     }
 
-    /// Checks a snapshot of a node's database, taken after a commit.
-    pub(crate) fn observe(&mut self, node: usize, snapshot: Snapshot) -> Result<(), Violation> {
+    /// Checks a snapshot of a node's database, taken after a commit at `at`.
+    pub(crate) fn observe(
+        &mut self,
+        node: usize,
+        snapshot: Snapshot,
+        at: u64,
+    ) -> Result<(), Violation> {
+        self.now = at;
         self.expire_invites(node, snapshot.now);
-        let known: BTreeSet<_> = self
-            .connections(node)
-            .into_iter()
-            .map(|(id, _)| id)
-            .collect();
+        let known: BTreeMap<_, _> = self.connections(node).into_iter().collect();
         self.sides.retain(|(of, _), _| *of != node);
         for connection in snapshot.connections {
-            let is_new = !known.contains(&connection.id);
-            self.observe_connection(node, &connection, is_new)?;
+            self.observe_connection(node, &connection, known.get(&connection.id))?;
         }
         for invite in snapshot.invites {
             self.observe_invite(node, &invite)?;
@@ -280,7 +305,7 @@ impl Model {
         &mut self,
         node: usize,
         seen: &ConnectionSnapshot,
-        is_new: bool,
+        before: Option<&Side>,
     ) -> Result<(), Violation> {
         let peer = self
             .fingerprints
@@ -298,11 +323,13 @@ impl Model {
             is_inviter: seen.is_inviter,
             status: seen.status,
             health: seen.health,
+            warning: seen.warning,
         };
         let may_break =
             !side.is_inviter && side.status == ConnectionStatus::Pending || self.is_disrupted(link);
         let warning = seen.warning;
-        ensure(warning.is_none() || self.disturbed.contains(&link), || {
+        let is_raised = warning.is_some() && before.and_then(|before| before.warning) != warning;
+        ensure(!is_raised || self.is_disturbed(link), || {
             format!(
                 "{} of node-{node} has a false warning: {warning:?}",
                 seen.id
@@ -311,7 +338,7 @@ impl Model {
         ensure(side.health != HealthState::Broken || may_break, || {
             format!("{} of node-{node} is {}", seen.id, side.health)
         })?;
-        let is_late = is_new
+        let is_late = before.is_none()
             && side.is_inviter
             && self
                 .invites
@@ -390,7 +417,7 @@ impl Model {
         })?;
         let overtaken = received.iter().find(|earlier| position(earlier) > index);
         // A message that is sent again after a disturbance arrives late.
-        let may_be_late = self.disturbed.contains(&route.link) || self.may_expire(route);
+        let may_be_late = self.is_disturbed(route.link) || self.may_expire(route);
         ensure(may_be_late || overtaken.is_none(), || {
             format!("node-{node} shows {text:?} after {overtaken:?}")
         })?;

@@ -88,6 +88,8 @@ impl Simulation {
             !matches!(request, Request::Pull | Request::Prekeys(_)),
         );
         let poison = self.poison_rate();
+        let at = self.schedule.now();
+        self.relay.refuses_until = self.relay.refuses_until.filter(|until| at < *until);
         let response = self
             .relay
             .handle(now, account, request, self.mutant, poison, &mut self.random)

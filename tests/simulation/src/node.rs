@@ -329,3 +329,15 @@ pub(crate) fn take_snapshot(
         )?,
     })
 }
+
+/// Describes what still has to be sent, with the seconds until it is due.
+pub(crate) fn describe_pending(tx: &Tx<'_>) -> Result<Vec<String>, Fault> {
+    tx.query_rows(
+        "SELECT format('%s of kind %d in %d s', state, kind, (next_at - ?1) / 1000)
+             FROM outbox WHERE state <> 'confirmed'
+         UNION ALL SELECT kind || ' receipt' FROM receipts_due
+         UNION ALL SELECT format('%s in %d s', kind, (next_at - ?1) / 1000) FROM relay_jobs",
+        &[&tx.now.as_millis()],
+        |row| Ok(row.get(0)?),
+    )
+}

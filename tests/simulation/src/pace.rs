@@ -19,7 +19,7 @@ pub(crate) struct Pace {
     pub(crate) fault_phase: u64,
     /// Shortest time for settling after that. A year waits until lost receipts are asked for.
     pub(crate) settle_min: u64,
-    /// Time limit for settling. A clock that was set back by a day delays retries by a day.
+    /// Time limit for settling. A clock that is set back by days delays what is due by as much.
     pub(crate) settle_max: u64,
     /// Limit on events in one run, many times the usual number.
     pub(crate) events_max: u32,
@@ -50,8 +50,8 @@ impl Pace {
             Span::Hour => Self {
                 fault_phase: HOUR,
                 settle_min: HOUR,
-                settle_max: 3 * DAY,
-                events_max: 20_000,
+                settle_max: 14 * DAY,
+                events_max: 80_000,
                 task_interval_max: HOUR,
                 maintenance_interval: 5 * HOUR,
                 empty_pull_step: 1,

@@ -11,7 +11,8 @@ use sealpost_proto::{
     AccountId, EnvelopeId, ErrorCode, MailboxId, Timestamp,
     limits::{ENVELOPE_LIFETIME_DEFAULT, ENVELOPE_LIFETIME_MAX},
     wire::{
-        DeliveryBatch, DeliveryOutcome, DeliveryResult, SubmitOutcome, SubmitRequest, SubmitResult,
+        DeliveryBatch, DeliveryOutcome, DeliveryResult, SubmitOutcome, SubmitRequest,
+        SubmitResponse, SubmitResult, SubmittedEnvelope,
     },
 };
 use sealpost_relay::{
@@ -19,6 +20,9 @@ use sealpost_relay::{
     simulated::{Call, SimulatedRelay},
 };
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Requests of a thousand that an overloaded relay refuses.
+const REFUSED_REQUESTS: u64 = 800;
 
 /// Simulated relay process.
 pub(crate) struct Relay {
@@ -44,6 +48,8 @@ pub(crate) struct Relay {
     expiries: BTreeMap<EnvelopeId, Timestamp>,
     /// The mailboxes that it opened, with their accounts.
     opened: BTreeMap<MailboxId, AccountId>,
+    /// Until when it is overloaded and refuses most envelopes.
+    pub(crate) refuses_until: Option<u64>,
     /// Its latest backup.
     pub(crate) backup: Option<RelayBackup>,
     /// The mailboxes that it reported as closed.
@@ -81,6 +87,7 @@ impl Relay {
             accepted: Vec::new(),
             expiries: BTreeMap::new(),
             opened: BTreeMap::new(),
+            refuses_until: None,
             backup: None,
             closed: BTreeSet::new(),
         }
@@ -159,6 +166,9 @@ impl Relay {
         poison: u64,
         random: &mut Random,
     ) -> Result<Response, Violation> {
+        if self.refuses_until.is_some() && random.happens_per_mille(REFUSED_REQUESTS) {
+            return Ok(refuse_all(&request));
+        }
         if mutant == Some(Mutant::RelayReversesEnvelopes) {
             request.envelopes.reverse();
         }
@@ -288,6 +298,20 @@ impl Relay {
         self.started_calls.clear();
         self.next_webhook_check = None;
     }
+}
+
+/// Returns the response of a relay that is overloaded.
+fn refuse_all(request: &SubmitRequest) -> Response {
+    let refuse = |envelope: &SubmittedEnvelope| SubmitResult {
+        id: envelope.id,
+        outcome: SubmitOutcome::Refused {
+            code: ErrorCode::Unavailable,
+            retry_after_ms: None,
+        },
+    };
+    Response::Submitted(SubmitResponse {
+        results: request.envelopes.iter().map(refuse).collect(),
+    })
 }
 
 /// Turns the results for a part of a batch into results for all of it, if the mutant does so.

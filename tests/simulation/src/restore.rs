@@ -4,6 +4,7 @@
 use crate::{
     model::{ModelBackup, Violation},
     node::Node,
+    pace::Span,
     schedule::{DAY, HOUR, MINUTE},
     simulation::{Event, Simulation},
 };
@@ -83,7 +84,7 @@ impl Simulation {
         let backup = &backups[index];
         let (contents, last_seen, age) =
             (backup.contents.clone(), backup.last_seen, now - backup.at);
-        self.model.restore(node, &backup.model);
+        self.model.restore(node, &backup.model, now);
         self.nodes[node].stop();
         self.nodes[node].last_seen = last_seen;
         let identity = self.identity(node);
@@ -129,13 +130,27 @@ impl Simulation {
             .restore(self.relay_now(), backup.contents)
             .await?;
         let lost = self.relay.forget_accepted(backup.accepted);
-        self.model.record_relay_restore();
+        self.model.record_relay_restore(self.schedule.now());
         self.log(&format!(
             "the relay is rolled back by {} hours and loses {lost} envelopes",
             age / HOUR
         ));
         self.schedule.add(MINUTE, Event::RelayStart);
         Ok(None)
+    }
+
+    /// Makes the relay refuse the envelopes of most requests for some time.
+    pub(crate) fn begin_refusals(&mut self) -> Option<u64> {
+        let length = match self.span {
+            Span::Hour => self.random.between(MINUTE, HOUR / 2),
+            Span::Year => self.random.between(HOUR, 12 * HOUR),
+        };
+        self.relay.refuses_until = Some(self.schedule.now() + length);
+        let minutes = length / MINUTE;
+        self.log(&format!(
+            "the relay refuses envelopes for {minutes} minutes"
+        ));
+        None
     }
 
     /// Stops a node, or the relay, for hours or days.
@@ -155,7 +170,8 @@ impl Simulation {
             }
         }
         if length > LONG_OUTAGE {
-            self.model.record_long_outage(node);
+            let end = self.schedule.now() + length;
+            self.model.record_long_outage(node, end);
         }
         Ok(None)
     }

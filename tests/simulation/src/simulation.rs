@@ -222,9 +222,7 @@ impl Simulation {
                 self.users
                     .generate_actions(fault_phase, nodes, rates, random)
             }
-            Span::Year => self
-                .users
-                .generate_year(fault_phase, nodes, self.mutant, random),
+            Span::Year => self.users.generate_year(fault_phase, nodes, random),
         };
         for (at, action) in actions {
             self.schedule.add(at, Event::UserAction(action));
@@ -461,7 +459,7 @@ impl Simulation {
                 self.nodes[node].last_seen = last.or(last_seen);
                 (self.nodes[node].pending_rows, self.nodes[node].unconfirmed) =
                     (snapshot.pending_rows, snapshot.unconfirmed);
-                self.model.observe(node, snapshot)?;
+                self.model.observe(node, snapshot, self.schedule.now())?;
                 Some(value)
             }
             Err(Fault::Failed { reason }) if reason == COMMIT_LOST => None,
@@ -561,14 +559,12 @@ impl Simulation {
             self.pause_all(FINAL_PAUSE);
         }
         if self.schedule.now() > self.pace.fault_phase + self.pace.settle_max {
-            let open: Vec<_> = self
-                .nodes
-                .iter()
-                .map(|node| (node.pending_rows, node.unconfirmed))
-                .collect();
-            return Err(Violation(format!(
-                "the queues do not drain; pending rows and unconfirmed messages by node: {open:?}"
-            )));
+            let mut open = Vec::new();
+            for node in (0..self.nodes.len()).filter(|node| !self.nodes[*node].is_deleted) {
+                let rows = self.read(node, |tx| node::describe_pending(tx)).await?;
+                open.extend(rows.into_iter().map(|row| format!("node-{node}: {row}")));
+            }
+            return Err(Violation(format!("the queues do not drain: {open:?}")));
         }
         self.schedule.add(HOUR, Event::CheckSettled);
         Ok(())

@@ -252,14 +252,21 @@ impl Simulation {
                 };
                 if is_started {
                     self.log(&format!("node-{node} starts a session: {:?}", start.reason));
-                    self.model.observe_init(node, connection, start.reason)?;
+                    let at = self.schedule.now();
+                    self.model
+                        .observe_init(node, connection, start.reason, at)?;
                 }
                 self.finish_relay_job(node, id, 0, Response::Done).await
             }
-            (Purpose::StartSession { id, .. }, Response::Refused(code))
+            (Purpose::StartSession { id, connection, .. }, Response::Refused(code))
                 if JobKind::StartSession.is_ended_by(code) =>
             {
-                self.finish_relay_job(node, id, 0, Response::Done).await
+                let ended =
+                    self.commit(node, move |tx| healing::abandon_session(tx, id, connection));
+                if ended.await?.is_some() {
+                    self.wake(node, Task::RelayJobs, 1);
+                }
+                Ok(())
             }
             (Purpose::StartSession { id, attempt, .. }, response) => {
                 self.finish_relay_job(node, id, attempt, response).await

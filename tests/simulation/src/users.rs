@@ -49,6 +49,8 @@ pub(crate) enum Action {
     BackUpRelay,
     /// Sets the relay back to its latest backup.
     RestoreRelay,
+    /// Makes the relay refuse envelopes for some time.
+    RefuseEnvelopes,
     /// Stops a node or the relay for some time.
     Outage(Option<usize>),
 }
@@ -226,6 +228,9 @@ impl Users {
                 actions.push((random.below(fault_phase), Action::RevokeInvite(invite)));
             }
         }
+        if random.happens_per_mille(300) {
+            actions.push((random.below(fault_phase), Action::RefuseEnvelopes));
+        }
         if nodes > 2 && random.happens_per_mille(rates.deleted) {
             actions.push((
                 random.between(fault_phase / 3, fault_phase),
@@ -280,6 +285,7 @@ impl Simulation {
             Action::Restore(node, restore) => self.restore_node(node, restore).await?,
             Action::BackUpRelay => self.back_up_relay().await?,
             Action::RestoreRelay => self.restore_relay().await?,
+            Action::RefuseEnvelopes => self.begin_refusals(),
             Action::Outage(node) => self.begin_outage(node)?,
         };
         if let Some(after) = repeat_after {

@@ -2,7 +2,6 @@
 
 use super::{Action, Pairing, PlannedInvite, Users};
 use crate::{
-    fault::Mutant,
     random::Random,
     restore::Restore,
     schedule::{DAY, HOUR, MINUTE},
@@ -52,7 +51,6 @@ impl Users {
         &self,
         end: u64,
         nodes: usize,
-        mutant: Option<Mutant>,
         random: &mut Random,
     ) -> Vec<(u64, Action)> {
         let mut actions = Vec::new();
@@ -87,9 +85,6 @@ impl Users {
             let node = random.index(nodes);
             actions.push((random.between(end / 2, end), Action::DeleteAccount(node)));
         }
-        if mutant == Some(Mutant::NodeNeverExpiresMessages) {
-            actions.push((end / 2, Action::BlockConnection(0)));
-        }
         actions
     }
 }
@@ -105,7 +100,7 @@ fn add_disturbance(actions: &mut Vec<(u64, Action)>, at: u64, nodes: usize, rand
         };
         Action::Restore(node, restore)
     };
-    match random.below(6) {
+    match random.below(7) {
         0 | 1 => actions.push((at, restore(node, random))),
         2 => {
             // Two nodes are restored at about the same time.
@@ -114,7 +109,8 @@ fn add_disturbance(actions: &mut Vec<(u64, Action)>, at: u64, nodes: usize, rand
             actions.push((at + random.below(2 * HOUR), restore(other, random)));
         }
         3 => actions.push((at, Action::RestoreRelay)),
-        4 => actions.push((at, Action::Outage(Some(node)))),
+        4 => actions.push((at, Action::RefuseEnvelopes)),
+        5 => actions.push((at, Action::Outage(Some(node)))),
         _ => actions.push((at, Action::Outage(None))),
     }
     for sender in 0..nodes {
