@@ -95,11 +95,19 @@ pub enum Mutant {
     NodeReopensInvites,
     /// A node does not send its rejections.
     NodeDropsRejections,
+    /// A node does not send again what the relay has accepted when its session is replaced.
+    NodeSendsNothingAgain,
+    /// A node sends each receipt only once, whatever it is asked.
+    NodeRepeatsNoReceipts,
+    /// A node does not send again what its partner has received before and asks for.
+    NodeIgnoresResume,
+    /// A node submits each envelope at its own time after a refusal.
+    NodeRetriesOutOfOrder,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::RelayDropsEnvelopes,
         Self::RelayIgnoresAcknowledgements,
         Self::RelayOpensNoMailbox,
@@ -120,5 +128,20 @@ impl Mutant {
         Self::NodeNeverExpiresMessages,
         Self::NodeReopensInvites,
         Self::NodeDropsRejections,
+        Self::NodeSendsNothingAgain,
+        Self::NodeRepeatsNoReceipts,
+        Self::NodeIgnoresResume,
+        Self::NodeRetriesOutOfOrder,
     ];
+
+    /// Returns the span in which the defect has an effect.
+    #[must_use]
+    pub const fn span(self) -> Span {
+        match self {
+            Self::NodeSendsNothingAgain | Self::NodeRepeatsNoReceipts | Self::NodeIgnoresResume => {
+                Span::Year
+            }
+            _ => Span::Hour,
+        }
+    }
 }

@@ -7,10 +7,13 @@ use sealpost_node::{
     store::{
         Tx,
         messages::{self, MessageAuthor},
+        outbox,
         postings::{self, Posting},
     },
 };
 use sealpost_node_core::model::{ContentType, Direction, MessageUuid};
+use sealpost_proto::{limits, wire::SubmittedEnvelope};
+use std::time::Duration;
 
 /// Applies a mutant at the end of a transaction. Messages after `last_seen` are new;
 /// `roll` is a random number from 0 to 999.
@@ -42,8 +45,43 @@ pub(crate) fn apply_mutant(
                 &[&Kind::CONNECTION_REJECT.0],
             )
             .map(|_| ()),
+        Mutant::NodeSendsNothingAgain => execute(
+            tx,
+            "UPDATE outbox SET state = 'accepted' WHERE state = 'waiting' AND sent_at IS NOT NULL",
+        ),
+        Mutant::NodeRepeatsNoReceipts => {
+            let recent = tx.now.minus(RECEIPT_AGE_MAX).as_millis();
+            tx.execute("DELETE FROM receipts_due WHERE at < ?1", &[&recent])
+                .map(|_| ())
+        }
+        Mutant::NodeIgnoresResume => execute(
+            tx,
+            "UPDATE outbox SET state = 'confirmed' WHERE state = 'waiting' AND EXISTS
+                 (SELECT 1 FROM deliveries d WHERE d.message = outbox.message
+                  AND d.connection = outbox.connection AND d.status IN ('delivered', 'read'))",
+        ),
         _ => Ok(()),
     }
+}
+
+/// Age of the messages whose receipts are repetitions.
+const RECEIPT_AGE_MAX: Duration = Duration::from_secs(3_600);
+
+/// Returns the envelopes that are due on their own, even if an earlier one of the same connection is
+/// not.
+pub(crate) fn load_each_due(tx: &Tx<'_>) -> Result<Vec<SubmittedEnvelope>, Fault> {
+    let postpone = "UPDATE outbox SET state = 'postponed' WHERE state = 'sealed' AND next_at > ?1";
+    tx.execute(postpone, &[&tx.now.as_millis()])?;
+    let due = outbox::load_due_envelopes(
+        tx,
+        limits::ENVELOPES_PER_REQUEST_MAX,
+        limits::SUBMISSION_BYTES_MAX,
+    )?;
+    execute(
+        tx,
+        "UPDATE outbox SET state = 'sealed' WHERE state = 'postponed'",
+    )?;
+    Ok(due)
 }
 
 fn execute(tx: &Tx<'_>, sql: &str) -> Result<(), Fault> {

@@ -1,7 +1,9 @@
 //! The tasks of a node, as the daemon runs them: each one processes the rows that are due.
 
 use crate::{
+    fault::Mutant,
     model::Violation,
+    mutation::load_each_due,
     network::millis_until,
     node::{Purpose, Task},
     schedule::SECOND,
@@ -92,10 +94,15 @@ impl Simulation {
 
     async fn submit(&mut self, node: usize) -> Result<(), Violation> {
         let identity = self.identity(node);
-        let Some(envelopes) = self
-            .commit(node, move |tx| outbox::seal_batch(tx, &identity))
-            .await?
-        else {
+        let is_out_of_order = self.mutant == Some(Mutant::NodeRetriesOutOfOrder);
+        let seal = move |tx: &mut Tx<'_>| {
+            let envelopes = outbox::seal_batch(tx, &identity)?;
+            if is_out_of_order {
+                return load_each_due(tx);
+            }
+            Ok(envelopes)
+        };
+        let Some(envelopes) = self.commit(node, seal).await? else {
             return Ok(());
         };
         if envelopes.is_empty() {
