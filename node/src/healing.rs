@@ -25,7 +25,7 @@ use sealpost_node_core::{
     connection::StartedSession,
     model::{ConnectionId, ConnectionWarning, HealthState, MessageUuid},
 };
-use sealpost_proto::{FailureCode, Timestamp, limits};
+use sealpost_proto::{Timestamp, limits};
 
 /// Queues the rotation of a session that is due for it. The current session remains in use until
 /// then.
@@ -51,7 +51,8 @@ pub(crate) fn queue_session_after_loss(
     queue_session(tx, loaded, InitReason::Restore, at)
 }
 
-fn queue_session(
+/// Queues a session that replaces the current one.
+pub(crate) fn queue_session(
     tx: &mut Tx<'_>,
     loaded: &LoadedConnection,
     reason: InitReason,
@@ -146,19 +147,6 @@ pub fn start_session(
     // What is sent next carries the INIT.
     ensure_init_is_sent(tx, connection)?;
     Ok(true)
-}
-
-/// Ends a job that should start a session, because the peer has closed its mailbox. Without any
-/// session, nothing can be sent, so the messages fail.
-pub fn abandon_session(tx: &mut Tx<'_>, job: i64, connection: ConnectionId) -> Result<(), Fault> {
-    relay_jobs::remove(tx, job)?;
-    let loaded = connections::load_secrets(tx, connection)?;
-    if loaded.secrets.sessions.current_id().is_some() {
-        return Ok(());
-    }
-    let why = connections::CLOSED_BY_PARTNER;
-    connections::set_health(tx, connection, HealthState::Broken, Some(why))?;
-    pairing::fail_deliveries(tx, connection, FailureCode::MailboxUnknown)
 }
 
 /// Queues an empty request to the peer if nothing else waits to be sent, so that the new session

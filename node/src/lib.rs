@@ -4,8 +4,8 @@
 //!
 //! Decisions are in `sealpost-node-core` and cryptography is in `sealpost-e2ee`. Imports point one
 //! way: [`cli`] and [`api`] on top, then [`daemon`] with its tasks, then transactions ([`pairing`],
-//! [`outbox`], [`inbox`], [`healing`], [`recovery`], [`checkpoint`], [`conversation`]), then
-//! [`store`].
+//! [`outbox`], [`inbox`], [`healing`], [`recovery`], [`refused_jobs`], [`checkpoint`],
+//! [`conversation`]), then [`store`].
 //!
 //! Start reading at [`daemon`], then follow a message out through [`outbox`] and in through
 //! [`inbox`].
@@ -27,6 +27,7 @@ pub mod pairing;
 pub(crate) mod preview;
 pub(crate) mod progress;
 pub mod recovery;
+pub mod refused_jobs;
 pub mod store;
 mod utc;
 

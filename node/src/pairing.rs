@@ -461,18 +461,47 @@ pub(crate) fn reopen_mailboxes(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Resu
         open_invite_mailbox(tx, identity, row)?;
     }
     for id in connections::find_open(tx)? {
-        let mut loaded = connections::load_secrets(tx, id)?;
-        if let Some(publication) =
-            loaded
-                .secrets
-                .renew_prekeys(&identity.keys, tx.relay_now, tx.rng)
-        {
-            connections::save(tx, &mut loaded)?;
-            relay_jobs::remove_for_subject(tx, id.into())?;
-            open_and_publish_mailbox(tx, id, &publication)?;
-        }
+        relay_jobs::remove_for_subject(tx, id.into())?;
+        reopen_mailbox(tx, identity, id.into())?;
     }
     Ok(())
+}
+
+/// Opens a mailbox again and publishes new prekeys in it, because the relay does not have it: the
+/// relay may have been set back to a time before it opened the mailbox. It refuses if the mailbox was
+/// deleted. Does nothing if the invite or the connection is closed.
+pub(crate) fn reopen_mailbox(
+    tx: &mut Tx<'_>,
+    identity: &NodeIdentity,
+    subject: JobSubject,
+) -> Result<(), Fault> {
+    for kind in [JobKind::OpenMailbox, JobKind::PublishPrekeys] {
+        relay_jobs::remove_kind(tx, subject, kind)?;
+    }
+    match subject {
+        JobSubject::Invite(id) => {
+            let row = load_invite(tx, id)?;
+            let has_expired = row.expires_at.is_some_and(|at| at <= tx.relay_now);
+            if row.status != InviteStatus::Open || has_expired {
+                return Ok(());
+            }
+            open_invite_mailbox(tx, identity, row)
+        }
+        JobSubject::Connection(id) => {
+            let mut loaded = connections::load_secrets(tx, id)?;
+            if matches!(loaded.secrets.phase, Phase::Rejected | Phase::Blocked) {
+                return Ok(());
+            }
+            let publication = loaded
+                .secrets
+                .renew_prekeys(&identity.keys, tx.relay_now, tx.rng);
+            connections::save(tx, &mut loaded)?;
+            match &publication {
+                Some(publication) => open_and_publish_mailbox(tx, id, publication),
+                None => Ok(()),
+            }
+        }
+    }
 }
 
 /// Replaces the prekeys of all open invites, because an earlier copy of this node may have used

@@ -9,6 +9,7 @@ use crate::{
     fault::Fault,
     healing,
     identity::NodeIdentity,
+    refused_jobs,
     store::{
         Tx, connections,
         relay_jobs::{self, DueJob, JobKind, JobSubject, SessionStart},
@@ -94,13 +95,10 @@ impl PeriodicTask for RelayJobs {
                 Err(JobError::Relay(ClientError::Problem(problem)))
                     if kind.is_ended_by(problem.code) =>
                 {
-                    let ended = move |tx: &mut Tx<'_>| match subject {
-                        JobSubject::Connection(connection) => {
-                            healing::abandon_session(tx, id, connection)
-                        }
-                        JobSubject::Invite(_) => relay_jobs::remove(tx, id),
-                    };
-                    self.database.write_without_wake_up(ended).await?;
+                    let identity = Arc::clone(&self.identity);
+                    let end =
+                        move |tx: &mut Tx<'_>| refused_jobs::end(tx, &identity, id, kind, subject);
+                    self.database.write_without_wake_up(end).await?;
                 }
                 Err(JobError::Fault(fault)) => return Err(fault),
                 Err(JobError::Relay(error)) => self.postpone(id, attempt, &error).await?,

@@ -541,32 +541,6 @@ fn nothing_is_sealed_until_recovery_has_a_session() {
 }
 
 #[test]
-fn messages_fail_without_session_and_mailbox() {
-    let mut pair = connected_pair(904);
-    let to_acme = pair.to_acme;
-    let [message, later] = ["one", "two"].map(|text| pair.bolt.send(to_acme, text));
-    let abandon = |node: &mut TestNode| {
-        let job = node.query_number("SELECT id FROM relay_jobs WHERE kind = 'start_session'");
-        node.step(|tx, _| abandon_session(tx, job, to_acme));
-    };
-    pair.bolt.step(|tx, _| {
-        let loaded = connections::load_secrets(tx, to_acme)?;
-        let now = tx.now;
-        queue_session(tx, &loaded, InitReason::Desync, now)
-    });
-    abandon(&mut pair.bolt);
-    assert_eq!(status(&mut pair.bolt, &message), DeliveryStatus::Pending);
-    pair.bolt.step(recovery::recover);
-    abandon(&mut pair.bolt);
-    for message in [message, later] {
-        let delivery = pair.bolt.delivery(&message);
-        assert_eq!(delivery.code, Some(FailureCode::MailboxUnknown));
-    }
-    assert_eq!(pair.bolt.connection(to_acme).health, HealthState::Broken);
-    assert!(pair.bolt.seal().is_empty());
-}
-
-#[test]
 fn peers_cannot_make_a_node_send_again_without_limit() {
     let mut pair = connected_pair(880);
     pair.acme.send(pair.to_bolt, "hello");

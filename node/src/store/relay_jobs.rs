@@ -27,12 +27,16 @@ string_enum! {
 }
 
 impl JobKind {
-    /// Returns whether a refusal ends the job. A peer that has closed its mailbox has no prekeys.
+    /// Returns whether a refusal ends the job: a peer that has closed its mailbox has no prekeys, the
+    /// relay stores prekeys only for a mailbox that it has, and it opens no mailbox again that was
+    /// deleted.
     #[must_use]
     pub const fn is_ended_by(self, refusal: ErrorCode) -> bool {
         matches!(
             (self, refusal),
             (Self::StartSession, ErrorCode::MailboxUnknown)
+                | (Self::PublishPrekeys, ErrorCode::NotFound)
+                | (Self::OpenMailbox, ErrorCode::Conflict)
         )
     }
 }

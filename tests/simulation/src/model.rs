@@ -69,6 +69,8 @@ pub(crate) struct Model {
     has_large_jumps: bool,
     /// Nodes whose accounts were deleted.
     deleted: BTreeSet<usize>,
+    /// Connections that were blocked, even if a node was set back to a time before that.
+    blocked: BTreeSet<Link>,
     invites: BTreeMap<[u8; 16], InviteState>,
     sides: BTreeMap<(usize, ConnectionId), Side>,
     /// The sender and the connections of each message that a user tried to send, by text.
@@ -133,11 +135,7 @@ impl Model {
     /// Returns whether some guarantees do not apply to this connection.
     fn is_disrupted(&self, link: Link) -> bool {
         let inviter = self.invites.get(&link.invite).map(|state| state.inviter);
-        let is_blocked = self
-            .sides
-            .values()
-            .any(|side| side.link == link && side.status == ConnectionStatus::Blocked);
-        is_blocked
+        self.blocked.contains(&link)
             || self.deleted.contains(&link.invitee)
             || inviter.is_some_and(|inviter| self.deleted.contains(&inviter))
     }
@@ -185,12 +183,7 @@ impl Model {
 
     /// Returns whether anything in this run may leave a message without a receipt.
     pub(crate) fn has_disruptions(&self) -> bool {
-        self.has_large_jumps
-            || !self.deleted.is_empty()
-            || self
-                .sides
-                .values()
-                .any(|side| side.status == ConnectionStatus::Blocked)
+        self.has_large_jumps || !self.deleted.is_empty() || !self.blocked.is_empty()
     }
 
     /// Returns whether the invite cannot create any more connections.
@@ -325,6 +318,9 @@ impl Model {
             health: seen.health,
             warning: seen.warning,
         };
+        if side.status == ConnectionStatus::Blocked {
+            self.blocked.insert(link);
+        }
         let may_break =
             !side.is_inviter && side.status == ConnectionStatus::Pending || self.is_disrupted(link);
         let warning = seen.warning;

@@ -6,7 +6,10 @@ use sealpost_e2ee::{Identity, invite::Invite, vault::DataKey};
 use sealpost_node::{
     fault::Fault,
     identity::NodeIdentity,
-    store::{self, Store, Tx, postings, relay_jobs::SessionStart},
+    store::{
+        self, Store, Tx, postings,
+        relay_jobs::{JobKind, JobSubject, SessionStart},
+    },
 };
 use sealpost_node_core::model::{
     ChatId, ConnectionId, ConnectionStatus, ConnectionWarning, Direction, HealthState, InviteKind,
@@ -42,6 +45,8 @@ pub(crate) enum Purpose {
     RelayJob {
         id: i64,
         attempt: u32,
+        kind: JobKind,
+        subject: JobSubject,
     },
     StartSession {
         id: i64,

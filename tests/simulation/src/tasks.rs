@@ -14,7 +14,7 @@ use sealpost_e2ee::invite::Invite;
 use sealpost_node::{
     daemon::maintenance,
     fault::Fault,
-    healing, outbox, pairing,
+    healing, outbox, pairing, refused_jobs,
     store::{
         Tx, outbox as rows,
         relay_jobs::{self, DueJob, JobKind, JobSubject, SessionStart},
@@ -180,7 +180,13 @@ impl Simulation {
                 return Ok(());
             }
         };
-        self.send_request(node, &request, Purpose::RelayJob { id, attempt });
+        let purpose = Purpose::RelayJob {
+            id,
+            attempt,
+            kind,
+            subject,
+        };
+        self.send_request(node, &request, purpose);
         Ok(())
     }
 
@@ -236,7 +242,13 @@ impl Simulation {
                 self.wake(node, Task::Pull, 1);
                 Ok(())
             }
-            (Purpose::RelayJob { id, attempt }, response) => {
+            (
+                Purpose::RelayJob {
+                    id, kind, subject, ..
+                },
+                Response::Refused(code),
+            ) if kind.is_ended_by(code) => self.end_refused_job(node, id, kind, subject).await,
+            (Purpose::RelayJob { id, attempt, .. }, response) => {
                 self.finish_relay_job(node, id, attempt, response).await
             }
             (
@@ -268,12 +280,9 @@ impl Simulation {
             (Purpose::StartSession { id, connection, .. }, Response::Refused(code))
                 if JobKind::StartSession.is_ended_by(code) =>
             {
-                let ended =
-                    self.commit(node, move |tx| healing::abandon_session(tx, id, connection));
-                if ended.await?.is_some() {
-                    self.wake(node, Task::RelayJobs, 1);
-                }
-                Ok(())
+                let kind = JobKind::StartSession;
+                self.end_refused_job(node, id, kind, connection.into())
+                    .await
             }
             (Purpose::StartSession { id, attempt, .. }, response) => {
                 self.finish_relay_job(node, id, attempt, response).await
@@ -346,6 +355,21 @@ impl Simulation {
         Ok(())
     }
 
+    async fn end_refused_job(
+        &mut self,
+        node: usize,
+        id: i64,
+        kind: JobKind,
+        subject: JobSubject,
+    ) -> Result<(), Violation> {
+        let identity = self.identity(node);
+        let end = move |tx: &mut Tx<'_>| refused_jobs::end(tx, &identity, id, kind, subject);
+        if self.commit(node, end).await?.is_some() {
+            self.wake(node, Task::RelayJobs, 1);
+        }
+        Ok(())
+    }
+
     async fn connect(
         &mut self,
         node: usize,
@@ -401,7 +425,7 @@ impl Simulation {
                 self.wake(node, Task::Pull, pause);
                 Ok(())
             }
-            Purpose::RelayJob { id, attempt } | Purpose::StartSession { id, attempt, .. } => {
+            Purpose::RelayJob { id, attempt, .. } | Purpose::StartSession { id, attempt, .. } => {
                 let at = self
                     .node_now(node)
                     .plus(std::time::Duration::from_millis(self.backoff_ms(attempt)));
