@@ -468,7 +468,7 @@ pub(crate) fn reopen_mailboxes(tx: &mut Tx<'_>, identity: &NodeIdentity) -> Resu
 }
 
 /// Opens a mailbox again and publishes new prekeys in it, because the relay does not have it: the
-/// relay may have been set back to a time before it opened the mailbox. It refuses if the mailbox was
+/// relay may have been rolled back to a time before it opened the mailbox. It refuses if the mailbox was
 /// deleted. Does nothing if the invite or the connection is closed.
 pub(crate) fn reopen_mailbox(
     tx: &mut Tx<'_>,

@@ -43,7 +43,7 @@ fn abandon_session(tx: &Tx<'_>, id: ConnectionId) -> Result<(), Fault> {
 }
 
 /// Closes an invite or a connection whose mailbox was deleted: a person blocked the connection, or
-/// the invite was used or revoked, and then this node was set back to a time before that.
+/// the invite was used or revoked, and then this node was rolled back to a time before that.
 fn close_again(tx: &mut Tx<'_>, subject: JobSubject) -> Result<(), Fault> {
     tracing::warn!(%subject, "closed, because its mailbox was deleted after the backup");
     relay_jobs::remove_for_subject(tx, subject)?;

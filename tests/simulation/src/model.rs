@@ -69,7 +69,7 @@ pub(crate) struct Model {
     has_large_jumps: bool,
     /// Nodes whose accounts were deleted.
     deleted: BTreeSet<usize>,
-    /// Connections that were blocked, even if a node was set back to a time before that.
+    /// Connections that were blocked, even if a node was rolled back to a time before that.
     blocked: BTreeSet<Link>,
     invites: BTreeMap<[u8; 16], InviteState>,
     sides: BTreeMap<(usize, ConnectionId), Side>,
