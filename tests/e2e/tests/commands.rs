@@ -97,6 +97,28 @@ async fn pasted_invites_connect() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn invite_page_recognises_real_invites() -> anyhow::Result<()> {
+    const PAGE: &str = include_str!("../../../relay/src/http/invite.html");
+    // Without its origin and token, the pattern of the field is the start of every invite's path.
+    let pattern = PAGE.split_once("pattern=\"https?://[^\\s#]+");
+    let (_, pattern) = pattern.context("no pattern for the origin")?;
+    let (start, rest) = pattern
+        .split_once("[A-Za-z0-9_\\-]{")
+        .context("no pattern for the token")?;
+    let (chars_min, _) = rest.split_once(",}").context("no minimum")?;
+    let env = Environment::with_relay(program()).await?;
+    let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
+    let (_, invite) = acme.api()?.create_invite(true).await?;
+    let (origin, token) = invite
+        .split_once(&start.replace('\\', ""))
+        .with_context(|| format!("{invite} does not match {start}"))?;
+    ensure!(origin == env.relay.origin());
+    let is_base64url = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    ensure!(token.chars().all(is_base64url) && token.len() >= chars_min.parse()?);
+    stop_all(env, [acme]).await
+}
+
+#[tokio::test]
 async fn repeated_sends_with_files_are_recognised() -> anyhow::Result<()> {
     let env = Environment::with_relay(program()).await?;
     let acme = env.start_node("Acme", DeliveryMode::Pull).await?;
