@@ -121,7 +121,7 @@ impl HostilePeer {
         let (now, mut rng) = (SystemClock.now(), entropy());
         match self
             .connection
-            .receive(&self.identity, envelope, now, &mut rng)
+            .receive(&self.identity, envelope, now, now, &mut rng)
         {
             Incoming::Opened(opened) => self.connection = opened.connection,
             Incoming::Rejected(rejected) => {
