@@ -1,5 +1,5 @@
 use crate::support::{Node, Relay, TestWebhook, WebhookBehavior, eventually, fills, json};
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use http::Method;
 use sealpost_proto::{
     EnvelopeId, EnvelopeState, ErrorCode, Problem,
@@ -165,9 +165,10 @@ async fn disconnecting_does_not_end_a_test() {
     let silent = SilentEndpoint::start().await;
     let bolt = silent.account(&relay).await;
     let target = "/v1/account/webhook-test";
-    let first = bolt.send_with_key(Method::POST, target, "");
-    let _ = tokio::time::timeout(Duration::from_millis(300), first).await;
-    eventually(|| silent.open.load(SeqCst) == 1).await;
+    tokio::select! {
+        reply = bolt.send_with_key(Method::POST, target, "") => panic!("{reply:?}"),
+        () = eventually(|| silent.open.load(SeqCst) == 1) => {}
+    }
     let second = bolt.send_with_key(Method::POST, target, "").await;
     assert_eq!(second.code(), ErrorCode::RateLimited);
     assert_eq!(silent.peak.load(SeqCst), 1);
@@ -185,11 +186,18 @@ async fn tests_of_one_server_are_limited() {
     let tests = nodes
         .iter()
         .map(|node| node.send_with_key(Method::POST, target, ""));
-    let _ = tokio::time::timeout(Duration::from_secs(1), join_all(tests)).await;
-    assert_eq!(
-        silent.peak.load(SeqCst),
-        WEBHOOK_TESTS_PER_SERVER_MAX as usize
-    );
+    let mut tests: FuturesUnordered<_> = tests.collect();
+    // Either a test finds no slot, or all of them run.
+    while let Some(reply) = tests.next().await {
+        if !reply.status.is_success() {
+            assert_eq!(reply.code(), ErrorCode::Overloaded);
+            break;
+        }
+    }
+    // The endpoint can learn of the end of a test after the start of the one that replaces it.
+    let peak = silent.peak.load(SeqCst);
+    let limit = WEBHOOK_TESTS_PER_SERVER_MAX as usize;
+    assert!((limit..=2 * limit).contains(&peak), "{peak}");
     let hook = TestWebhook::listen().await;
     let bolt = relay.node_with_webhook(&hook).await;
     assert!(bolt.test_webhook().await.ok);
