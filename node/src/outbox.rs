@@ -204,10 +204,12 @@ pub(crate) fn load_outgoing_file(tx: &Tx<'_>, id: AttachmentId) -> Result<Stored
         .ok_or_else(|| Fault::not_found("file", id))
 }
 
-/// Seals the rows that can be sent now, and returns the envelopes to submit after the commit.
+/// Seals the rows that can be sent now, and returns the envelopes to submit after the commit: up to
+/// `bytes_max` in total, or a single larger one.
 pub fn seal_batch(
     tx: &mut Tx<'_>,
     identity: &NodeIdentity,
+    bytes_max: usize,
 ) -> Result<Vec<SubmittedEnvelope>, Fault> {
     outbox::requeue_unconfirmed_accepts(tx)?;
     for connection in receipts::find_connections_with_receipts(tx)? {
@@ -226,11 +228,7 @@ pub fn seal_batch(
             break;
         }
     }
-    outbox::load_due_envelopes(
-        tx,
-        limits::ENVELOPES_PER_REQUEST_MAX,
-        limits::SUBMISSION_BYTES_MAX,
-    )
+    outbox::load_due_envelopes(tx, limits::ENVELOPES_PER_REQUEST_MAX, bytes_max)
 }
 
 /// Seals the rows that can be sent to one connection. Returns whether any row was sealed.

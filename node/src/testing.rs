@@ -207,7 +207,8 @@ impl TestNode {
 
     /// Returns the envelopes to submit now.
     pub(crate) fn seal(&mut self) -> Vec<SubmittedEnvelope> {
-        self.step(outbox::seal_batch)
+        let bytes_max = limits::DELIVERY_BATCH_BYTES_MAX;
+        self.step(|tx, identity| outbox::seal_batch(tx, identity, bytes_max))
     }
 
     /// Records the same outcome for each submitted envelope.

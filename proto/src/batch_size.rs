@@ -1,8 +1,8 @@
 //! Size of delivery batches that adapts to the link and to the limits of proxies on the way.
 //!
-//! The relay applies it to the webhook calls of a lane, the node to its pulls. A batch that did not
-//! arrive in time halves the size, a batch that failed for another reason also limits the size for a
-//! while, and full batches that arrive quickly double the size.
+//! The relay applies it to the webhook calls of a lane, the node to its pulls and its submissions. A
+//! batch that did not arrive in time halves the size, a batch that failed for another reason also
+//! limits the size for a while, and full batches that arrive quickly double the size.
 
 use crate::{
     limits::{
@@ -69,6 +69,14 @@ impl BatchSize {
     pub const fn halve(&mut self, sent: usize) {
         let tried = if sent < self.bytes { sent } else { self.bytes };
         self.bytes = clamp(tried / 2);
+    }
+
+    /// Halves the size after a batch of `sent` bytes that timed out after `elapsed`. A batch that the
+    /// slowest supported link could have carried in that time was not too large.
+    pub fn record_timeout(&mut self, sent: usize, elapsed: Duration) {
+        if transfer_time(sent) > elapsed {
+            self.halve(sent);
+        }
     }
 
     /// Halves the size after a batch of `sent` bytes that failed, perhaps because of its size. Batches
@@ -159,6 +167,15 @@ mod tests {
         assert_eq!(size.bytes(), 1_000_000);
         send_full(&mut size, NOW);
         assert_eq!(size.bytes(), 1024 * 1024);
+    }
+
+    #[test]
+    fn only_timeouts_of_large_batches_halve() {
+        let mut size = BatchSize::default();
+        size.record_timeout(50_000, transfer_time(50_000));
+        assert!(size.is_first());
+        size.record_timeout(50_000, transfer_time(49_999));
+        assert_eq!(size.bytes(), 25_000);
     }
 
     #[test]

@@ -186,7 +186,8 @@ pub const WEBHOOK_SIGNATURES_MAX: usize = 8;
 pub const SUBMISSION_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Timeout for connecting to a relay.
 pub const RELAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Timeout of one request to a relay, except long polls and parts.
+/// Timeout of one request to a relay, except long polls, parts, and a single envelope, which also has
+/// the time that it needs at [`LINK_BYTES_PER_SECOND_MIN`].
 pub const RELAY_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout for transferring one part of a blob: two megabytes over a link of 64 kbit/s.
 pub const PART_TIMEOUT: Duration = Duration::from_secs(300);
@@ -665,7 +666,8 @@ pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// [`BODY_BYTES_PER_SECOND_MIN`] applies afterwards, so that a client that sends byte by byte is
 /// disconnected.
 pub const BODY_GRACE: Duration = Duration::from_secs(10);
-/// Minimum average rate, in bytes per second, at which a body must arrive after [`BODY_GRACE`].
+/// Minimum average rate, in bytes per second, at which a body must arrive after [`BODY_GRACE`], except
+/// parts and the envelopes that a node submits, which need [`LINK_BYTES_PER_SECOND_MIN`].
 pub const BODY_BYTES_PER_SECOND_MIN: u32 = 32 * 1024;
 /// Time that open requests have to finish when a listener shuts down.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);

@@ -5,21 +5,28 @@ use crate::{
 use http::Method;
 use sealpost_proto::{
     EnvelopeId, MailboxRef, Origin, SendKey, b64,
+    batch_size::transfer_time,
+    limits::RELAY_CALL_TIMEOUT,
     wire::{
         EnvelopeStatus, PROOF_HEADER, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse,
+        SubmittedEnvelope,
     },
 };
 use sealpost_signatures::proofs;
+use std::time::Duration;
 
 impl RelayClient {
     /// `POST /v1/envelopes`: submits up to 100 envelopes and 4 MiB; returns one result per
-    /// envelope, in order.
+    /// envelope, in order. A single envelope has as long as the slowest supported link needs for
+    /// it. Several have the ordinary timeout: the caller can submit fewer.
     ///
     /// # Errors
     /// [`ClientError`] if the whole request failed; the response has the outcome of each envelope.
     pub async fn submit(&self, request: &SubmitRequest) -> Result<SubmitResponse, ClientError> {
-        let call = Call::new(Method::POST, "/v1/envelopes", Signing::Session).json(request)?;
-        self.call_json(&call.recurring()).await
+        let call = Call::new(Method::POST, "/v1/envelopes", Signing::Session);
+        let mut call = call.json(request)?.recurring();
+        call.timeout = submission_timeout(&request.envelopes);
+        self.call_json(&call).await
     }
 
     /// `GET /v1/envelopes/{id}`: returns the status of an envelope that this account sent to
@@ -73,5 +80,37 @@ impl RelayClient {
         let call = Call::new(Method::DELETE, target, Signing::Session)
             .header(PROOF_HEADER, &b64::encode(&proof))?;
         self.call(&call).await.map(|_| ())
+    }
+}
+
+/// Returns the timeout of a submission. A single envelope cannot be divided.
+fn submission_timeout(envelopes: &[SubmittedEnvelope]) -> Duration {
+    match envelopes {
+        [single] => RELAY_CALL_TIMEOUT + transfer_time(single.bytes.as_slice().len()),
+        _ => RELAY_CALL_TIMEOUT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealpost_proto::{MailboxId, limits::ENVELOPE_BYTES_MAX};
+
+    #[test]
+    fn single_envelopes_have_time_on_slow_links() {
+        let envelope = SubmittedEnvelope {
+            id: EnvelopeId::from_bytes([1; 16]),
+            mailbox: MailboxRef {
+                relay: Origin::parse("https://relay.example").unwrap(),
+                id: MailboxId::from_bytes([2; 16]),
+            },
+            proof: vec![0; 16].into(),
+            expires_at: None,
+            bytes: vec![0; ENVELOPE_BYTES_MAX].into(),
+        };
+        let several = [envelope.clone(), envelope];
+        assert_eq!(submission_timeout(&several), RELAY_CALL_TIMEOUT);
+        let time = submission_timeout(&several[..1]);
+        assert_eq!(time.as_secs(), 30 + 73);
     }
 }

@@ -7,6 +7,8 @@ pub enum ClientError {
     /// No response: the relay or the network is down. The request may have arrived.
     #[error("the relay cannot be reached: {reason}")]
     Unreachable {
+        /// What happened to the request.
+        loss: RequestLoss,
         /// Cause, without the URL.
         reason: String,
     },
@@ -42,6 +44,17 @@ pub enum ClientError {
     },
 }
 
+/// What happened to a request that has no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestLoss {
+    /// There was no connection, so it was not sent.
+    NotSent,
+    /// It was not answered in time.
+    TimedOut,
+    /// The connection was cut.
+    Interrupted,
+}
+
 impl ClientError {
     /// Whether the same request, unchanged, may succeed later.
     #[must_use]
@@ -67,7 +80,12 @@ impl ClientError {
     }
 
     pub(crate) fn no_response() -> Self {
+        Self::timed_out(RequestLoss::TimedOut)
+    }
+
+    fn timed_out(loss: RequestLoss) -> Self {
         Self::Unreachable {
+            loss,
             reason: "no response in time".to_owned(),
         }
     }
@@ -81,11 +99,19 @@ impl ClientError {
 
 impl From<reqwest::Error> for ClientError {
     fn from(error: reqwest::Error) -> Self {
+        let loss = if error.is_connect() {
+            RequestLoss::NotSent
+        } else if error.is_timeout() {
+            RequestLoss::TimedOut
+        } else {
+            RequestLoss::Interrupted
+        };
         if error.is_timeout() {
-            return Self::no_response();
+            return Self::timed_out(loss);
         }
         // The root cause is the most specific, and never contains the URL.
         Self::Unreachable {
+            loss,
             reason: root_cause(&error.without_url()),
         }
     }

@@ -23,7 +23,7 @@ mod transport;
 
 pub use account::StoredCheckpoint;
 pub use deliveries::PulledBatch;
-pub use error::ClientError;
+pub use error::{ClientError, RequestLoss};
 pub use transport::{ProgressCallback, RelayClient, ResponseBody, build_http_client};
 
 #[cfg(test)]

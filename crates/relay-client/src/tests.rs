@@ -467,7 +467,9 @@ async fn stopped_relay_is_unreachable() {
     let clock = Arc::new(ManualClock::new(NOW));
     let client = RelayClient::new(origin, account(), clock, build_http_client(&[]).unwrap());
     let error = client.sign_in().await.unwrap_err();
-    assert!(matches!(error, ClientError::Unreachable { .. }) && error.is_retryable());
+    let loss = RequestLoss::NotSent;
+    assert!(matches!(&error, ClientError::Unreachable { loss: found, .. } if *found == loss));
+    assert!(error.is_retryable());
     assert!(!error.to_string().contains("/v1"), "{error}");
 }
 

@@ -19,8 +19,9 @@ use http::{HeaderMap, Uri, request::Parts};
 use sealpost_proto::{
     AccountId, ErrorCode, Problem, Timestamp,
     limits::{
-        ENVELOPES_REQUEST_BYTES_MAX, JSON_REQUEST_BYTES_MAX, PART_BYTES_MAX,
-        PART_BYTES_PER_SECOND_MIN, REGISTRATION_REQUEST_BYTES_MAX, REQUEST_OVERHEAD_BYTES,
+        BODY_BYTES_PER_SECOND_MIN, ENVELOPES_REQUEST_BYTES_MAX, JSON_REQUEST_BYTES_MAX,
+        LINK_BYTES_PER_SECOND_MIN, PART_BYTES_MAX, PART_BYTES_PER_SECOND_MIN,
+        REGISTRATION_REQUEST_BYTES_MAX, REQUEST_OVERHEAD_BYTES,
     },
 };
 use sealpost_relay_core::rates::RateOverrides;
@@ -38,6 +39,8 @@ use std::marker::PhantomData;
 /// Kind of request body.
 pub(super) trait BodyKind: Send {
     const BYTES_MAX: usize;
+    /// Average rate at which the body must arrive.
+    const BYTES_PER_SECOND_MIN: u32 = BODY_BYTES_PER_SECOND_MIN;
 }
 
 /// Empty body or a JSON document.
@@ -59,10 +62,13 @@ impl BodyKind for RegistrationBody {
 
 impl BodyKind for EnvelopesBody {
     const BYTES_MAX: usize = ENVELOPES_REQUEST_BYTES_MAX;
+    /// A single envelope must pass over the slowest supported link.
+    const BYTES_PER_SECOND_MIN: u32 = LINK_BYTES_PER_SECOND_MIN;
 }
 
 impl BodyKind for PartBody {
     const BYTES_MAX: usize = PART_BYTES_MAX;
+    const BYTES_PER_SECOND_MIN: u32 = PART_BYTES_PER_SECOND_MIN;
 }
 
 /// Request signed with a session key.
@@ -144,7 +150,7 @@ impl FromRequest<ApiState> for PartUploadRequest {
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ProblemResponse> {
         let UnreadRequest { head, body, .. } = UnreadRequest::<PartBody>::new(request, state)?;
         let body = BodyReader::new(&head.parts.headers, body, PART_BYTES_MAX)?
-            .with_bytes_per_second_min(PART_BYTES_PER_SECOND_MIN);
+            .with_bytes_per_second_min(PartBody::BYTES_PER_SECOND_MIN);
         let account = head.verify_session(state).await?;
         if let Err(problem) = charge_request(state, &account) {
             body.drain().await;
@@ -271,7 +277,8 @@ impl<K: BodyKind> UnreadRequest<K> {
         } = self;
         let bytes_max = body_bytes_max(&parts.headers, &body, K::BYTES_MAX);
         let permits = reserve_memory(state, &parts, account, bytes_max).await?;
-        let mut reader = BodyReader::new(&parts.headers, body, K::BYTES_MAX)?;
+        let reader = BodyReader::new(&parts.headers, body, K::BYTES_MAX)?;
+        let mut reader = reader.with_bytes_per_second_min(K::BYTES_PER_SECOND_MIN);
         for permit in &permits {
             reader.hold(permit.clone());
         }
@@ -399,5 +406,26 @@ fn signature_problem(error: SignatureError, now: Timestamp) -> ProblemResponse {
         | SignatureError::DigestMismatch
         | SignatureError::WrongKey
         | SignatureError::Invalid => problem.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealpost_proto::{
+        batch_size::transfer_time,
+        limits::{BODY_GRACE, ENVELOPE_BYTES_MAX, POOL_BYTES_PER_SECOND_MIN},
+    };
+    use std::time::Duration;
+
+    #[test]
+    fn slowest_supported_link_can_submit_envelopes() {
+        let rate = EnvelopesBody::BYTES_PER_SECOND_MIN;
+        let body = Duration::from_secs(ENVELOPE_BYTES_MAX as u64 * 7 / 5);
+        assert!(transfer_time(ENVELOPE_BYTES_MAX) < BODY_GRACE + body / rate);
+        assert!(
+            rate > POOL_BYTES_PER_SECOND_MIN,
+            "it never counts as stalled"
+        );
     }
 }

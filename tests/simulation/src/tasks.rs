@@ -96,7 +96,7 @@ impl Simulation {
         let identity = self.identity(node);
         let is_out_of_order = self.mutant == Some(Mutant::NodeRetriesOutOfOrder);
         let seal = move |tx: &mut Tx<'_>| {
-            let envelopes = outbox::seal_batch(tx, &identity)?;
+            let envelopes = outbox::seal_batch(tx, &identity, limits::DELIVERY_BATCH_BYTES_MAX)?;
             if is_out_of_order {
                 return load_each_due(tx);
             }

@@ -100,15 +100,12 @@ impl FinishedCall {
         retry
     }
 
-    /// A call that the slowest supported link could have carried in time was not too large.
+    /// A single item cannot be divided: if it needs more time, its lane is slow.
     fn adapt_to_timeout(&self, lane: &mut Lane) {
-        if transfer_time(self.bytes) <= self.elapsed {
-            return;
-        }
         if self.items > 1 {
-            lane.batch_size.halve(self.bytes);
+            lane.batch_size.record_timeout(self.bytes, self.elapsed);
         } else {
-            lane.is_slow = true;
+            lane.is_slow |= transfer_time(self.bytes) > self.elapsed;
         }
     }
 
