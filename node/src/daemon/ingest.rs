@@ -13,11 +13,11 @@ use crate::{
 };
 use sealpost_node_core::model::RelayState;
 use sealpost_proto::{
-    BatchSize, limits,
+    BatchSize, DeliveryId, limits,
     wire::{DeliveryBatch, DeliveryOutcome, DeliveryResult, DeliveryResults, WebhookState},
 };
-use sealpost_relay_client::{ClientError, PulledBatch};
-use std::{sync::Arc, time::Duration};
+use sealpost_relay_client::{ClientError, PulledBatch, RequestLoss};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 /// Time after which the relay is asked to redeliver what this node cannot store.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
@@ -119,6 +119,7 @@ pub(super) async fn pull(ingest: Ingest, has_webhook: bool, worker: Worker) {
         ingest,
         has_webhook,
         size: BatchSize::FIRST,
+        has_progress: false,
         failures: 0,
     };
     worker.run(relay.pull_wake_up(), task).await;
@@ -129,6 +130,8 @@ struct Pull {
     has_webhook: bool,
     /// Size of the next pull, which adapts to the link.
     size: BatchSize,
+    /// Whether an envelope was stored since the last failure.
+    has_progress: bool,
     /// Failed requests in a row.
     failures: u32,
 }
@@ -152,6 +155,9 @@ impl PeriodicTask for Pull {
                 if matches!(error, ClientError::Unreachable { .. }) {
                     self.size.halve(self.size.bytes());
                 }
+                if self.was_only_cut(&error) {
+                    return Ok(NextRun::Continue);
+                }
                 self.ingest.relay.record_failure(&error).await;
                 let wait = wait_after(&error, self.failures);
                 self.failures += 1;
@@ -167,6 +173,19 @@ impl Pull {
     fn waits_for_items(&self) -> bool {
         let state = self.ingest.relay.client.webhook_state();
         !self.has_webhook || state.is_some_and(|state| state != WebhookState::Active)
+    }
+
+    /// Returns whether the connection was cut after envelopes had arrived, as some links do again
+    /// and again. Then the next pull follows at once, and needs progress of its own.
+    fn was_only_cut(&mut self, error: &ClientError) -> bool {
+        let is_cut = matches!(
+            error,
+            ClientError::Unreachable {
+                loss: RequestLoss::Interrupted,
+                ..
+            }
+        );
+        std::mem::take(&mut self.has_progress) && is_cut
     }
 
     /// Pulls once and returns whether something arrived.
@@ -189,10 +208,19 @@ impl Pull {
         if batch.deliveries.is_empty() && batch.events.is_empty() {
             return Ok(false);
         }
+        let envelopes: HashSet<_> = batch.deliveries.iter().map(|item| item.id).collect();
         let results = self.ingest.ingest(batch).await;
+        self.has_progress |= has_stored(&results.results, &envelopes);
         relay.client.acknowledge(&results).await?;
         Ok(true)
     }
+}
+
+/// Returns whether one of these envelopes was stored.
+fn has_stored(results: &[DeliveryResult], envelopes: &HashSet<DeliveryId>) -> bool {
+    results
+        .iter()
+        .any(|result| result.outcome == DeliveryOutcome::Stored && envelopes.contains(&result.id))
 }
 
 /// Returns the size that counts towards the limit of a batch.
@@ -308,6 +336,7 @@ mod tests {
             ingest: relay.node.ingest(),
             has_webhook,
             size: BatchSize::FIRST,
+            has_progress: false,
             failures: 0,
         }
     }
@@ -367,6 +396,35 @@ mod tests {
             }
             assert!(started.elapsed() >= limits::RELAY_REQUEST_INTERVAL * 2);
         }
+    }
+
+    #[tokio::test]
+    async fn cut_after_progress_causes_no_backoff() {
+        let relay = ScriptedRelay::start().await;
+        let mut pull = pull_task(&relay, false);
+        relay.script().envelope_bytes = Some(100);
+        assert_eq!(pull.run_once().await.unwrap(), NextRun::Continue);
+        relay.script().cuts_pulls = true;
+        let next = pull.run_once().await.unwrap();
+        assert!(matches!(next, NextRun::Pause(_)), "a refused envelope");
+        pull.has_progress = true;
+        assert_eq!(pull.run_once().await.unwrap(), NextRun::Continue);
+        let next = pull.run_once().await.unwrap();
+        assert!(matches!(next, NextRun::Pause(_)), "nothing arrived since");
+    }
+
+    #[test]
+    fn only_stored_envelopes_are_progress() {
+        let [envelope, event] = [1, 2].map(DeliveryId);
+        let has_stored = |id, outcome| {
+            has_stored(
+                &[DeliveryResult { id, outcome }],
+                &HashSet::from([envelope]),
+            )
+        };
+        assert!(has_stored(envelope, DeliveryOutcome::Stored));
+        assert!(!has_stored(event, DeliveryOutcome::Stored));
+        assert!(!has_stored(envelope, DeliveryOutcome::Refused));
     }
 
     #[tokio::test]
