@@ -1,5 +1,6 @@
 //! Delivery over slow links: messages wait at the relay, the recipient's node starts, and all of
 //! them have to arrive in at most twice the time that their bytes need, apart from a few seconds.
+//! The same holds for messages that a node submits over such a link.
 
 use crate::proxy::{Link, LinkShape, Opener};
 use anyhow::Context as _;
@@ -22,8 +23,24 @@ use std::{
 use tokio::time::sleep;
 
 /// Text of one message, and the envelope that seals it.
-const MESSAGE_BYTES: usize = 6_000;
-const ENVELOPE_BYTES: usize = 8_192;
+#[derive(Debug, Clone, Copy)]
+struct MessageSize {
+    text: usize,
+    envelope: usize,
+}
+
+const USUAL: MessageSize = MessageSize {
+    text: 6_000,
+    envelope: 8_192,
+};
+/// The envelopes that a node seals for a connection at a time need more than the usual timeout on a
+/// slow link.
+const LARGE: MessageSize = MessageSize {
+    text: 48_000,
+    envelope: 65_536,
+};
+/// Large messages that a node submits.
+const LARGE_MESSAGES: usize = 24;
 /// Largest accepted ratio of the time that a link needs to that of its bytes alone.
 const RATIO_MAX: f64 = 2.0;
 /// The same for a link that cuts connections: each cut is followed by a backoff.
@@ -35,11 +52,20 @@ const GRACE: Duration = Duration::from_secs(5);
 const ABANDONED_AFTER: f64 = 1.5;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Link and how its node receives.
+/// What passes over a link.
+#[derive(Debug, Clone, Copy)]
+enum Traffic {
+    /// Deliveries to the recipient.
+    Delivery(DeliveryMode),
+    /// Submissions of large messages by the sender.
+    Submission,
+}
+
+/// Link and what passes over it.
 struct LinkSetup {
     name: &'static str,
     shape: LinkShape,
-    delivery: DeliveryMode,
+    traffic: Traffic,
     /// Messages at least, so that they exceed a limit of the link.
     messages_min: usize,
     /// Largest accepted ratio.
@@ -64,47 +90,68 @@ const CUT: LinkShape = LinkShape {
     cut_after_bytes: Some(500_000),
 };
 
-const LINKS: [LinkSetup; 6] = [
+const LINKS: [LinkSetup; 9] = [
     LinkSetup {
         name: "25 KB/s, webhook",
         shape: SLOW,
-        delivery: DeliveryMode::Webhook,
+        traffic: Traffic::Delivery(DeliveryMode::Webhook),
         messages_min: 0,
         ratio_max: RATIO_MAX,
     },
     LinkSetup {
         name: "25 KB/s, pull",
         shape: SLOW,
-        delivery: DeliveryMode::Pull,
+        traffic: Traffic::Delivery(DeliveryMode::Pull),
         messages_min: 0,
         ratio_max: RATIO_MAX,
     },
     LinkSetup {
         name: "1 MB/s behind a limit of 1 MiB, webhook",
         shape: LIMITED,
-        delivery: DeliveryMode::Webhook,
+        traffic: Traffic::Delivery(DeliveryMode::Webhook),
         messages_min: 200,
         ratio_max: RATIO_MAX,
     },
     LinkSetup {
         name: "1 MB/s behind a limit of 1 MiB, pull",
         shape: LIMITED,
-        delivery: DeliveryMode::Pull,
+        traffic: Traffic::Delivery(DeliveryMode::Pull),
         messages_min: 200,
         ratio_max: RATIO_MAX,
     },
     LinkSetup {
         name: "1 MB/s with cuts after 500 KB, webhook",
         shape: CUT,
-        delivery: DeliveryMode::Webhook,
+        traffic: Traffic::Delivery(DeliveryMode::Webhook),
         messages_min: 200,
         ratio_max: CUT_RATIO_MAX,
     },
     LinkSetup {
         name: "1 MB/s with cuts after 500 KB, pull",
         shape: CUT,
-        delivery: DeliveryMode::Pull,
+        traffic: Traffic::Delivery(DeliveryMode::Pull),
         messages_min: 200,
+        ratio_max: CUT_RATIO_MAX,
+    },
+    LinkSetup {
+        name: "25 KB/s, submission",
+        shape: SLOW,
+        traffic: Traffic::Submission,
+        messages_min: 0,
+        ratio_max: RATIO_MAX,
+    },
+    LinkSetup {
+        name: "1 MB/s behind a limit of 1 MiB, submission",
+        shape: LIMITED,
+        traffic: Traffic::Submission,
+        messages_min: 0,
+        ratio_max: RATIO_MAX,
+    },
+    LinkSetup {
+        name: "1 MB/s with cuts after 500 KB, submission",
+        shape: CUT,
+        traffic: Traffic::Submission,
+        messages_min: 0,
         ratio_max: CUT_RATIO_MAX,
     },
 ];
@@ -182,11 +229,22 @@ impl LinkSetup {
         }
         let connection = pair(&recipient, &sender).await?.invitee.id;
         recipient.stop().await?;
-        queue_messages(&sender, &connection, messages).await?;
-        sender.stop().await?;
-        link.set_shape(self.shape);
-        let result = self.deliver(&mut recipient, messages).await?;
-        recipient.kill().await?;
+        let result = match self.traffic {
+            Traffic::Delivery(_) => {
+                let last = send_messages(&sender, &connection, USUAL, messages).await?;
+                wait_until_sent(&sender, &last).await?;
+                sender.stop().await?;
+                link.set_shape(self.shape);
+                self.deliver(&mut recipient, messages).await?
+            }
+            Traffic::Submission => {
+                link.set_shape(self.shape);
+                self.submit(&sender, &connection).await?
+            }
+        };
+        for mut node in [sender, recipient] {
+            node.kill().await?;
+        }
         env.finish().await?;
         Ok(result)
     }
@@ -201,22 +259,74 @@ impl LinkSetup {
         let webhook = SocketAddr::from((Ipv4Addr::LOCALHOST, reserve_port()?));
         let url = format!("http://{}/", link.start_proxy(webhook, Opener::Relay)?);
         let listen = webhook.to_string();
-        let args = match self.delivery {
-            DeliveryMode::Pull => Vec::new(),
-            DeliveryMode::Webhook => vec!["--webhook-listen", &listen, "--webhook-url", &url],
+        let args = match self.traffic {
+            Traffic::Delivery(DeliveryMode::Webhook) => {
+                vec!["--webhook-listen", &listen, "--webhook-url", &url]
+            }
+            Traffic::Delivery(DeliveryMode::Pull) | Traffic::Submission => Vec::new(),
         };
         Node::init_with_args(env.program(), env.directory(), "Recipient", relay, &args).await
     }
 
     async fn deliver(&self, recipient: &mut Node, messages: usize) -> anyhow::Result<LinkResult> {
-        let bytes = messages * delivery_bytes()?;
-        let shortest = Duration::from_secs_f64(bytes as f64 / self.shape.bytes_per_second as f64);
-        let abandoned_after = (shortest.mul_f64(self.ratio_max) + GRACE).mul_f64(ABANDONED_AFTER);
-        let started = Instant::now();
+        let measurement = self.start(messages, delivery_bytes()?);
         recipient.start().await?;
         let api = recipient.api()?;
+        let arrived = async || anyhow::Ok(api.fetch_node().await?.unread_count);
+        measurement.finish(arrived).await
+    }
+
+    async fn submit(&self, sender: &Node, connection: &str) -> anyhow::Result<LinkResult> {
+        let measurement = self.start(LARGE_MESSAGES, submission_bytes()?);
+        let last = send_messages(sender, connection, LARGE, LARGE_MESSAGES).await?;
+        let api = sender.api()?;
+        // The messages of a connection are submitted in order.
+        let arrived = async || {
+            let message = api.fetch_message(&last).await?;
+            let is_sent = message
+                .delivery
+                .iter()
+                .all(|delivery| delivery.status != DeliveryStatus::Pending);
+            anyhow::Ok(if is_sent { LARGE_MESSAGES as u64 } else { 0 })
+        };
+        measurement.finish(arrived).await
+    }
+
+    fn start(&self, messages: usize, message_bytes: usize) -> Measurement<'_> {
+        let bytes = messages * message_bytes;
+        Measurement {
+            setup: self,
+            messages,
+            shortest: Duration::from_secs_f64(bytes as f64 / self.shape.bytes_per_second as f64),
+            started: Instant::now(),
+        }
+    }
+}
+
+/// Measurement of how long the messages take.
+struct Measurement<'a> {
+    setup: &'a LinkSetup,
+    messages: usize,
+    /// Time that the bytes alone need.
+    shortest: Duration,
+    started: Instant,
+}
+
+impl Measurement<'_> {
+    /// Waits until all messages have arrived, or until it is far too late.
+    async fn finish(
+        self,
+        arrived: impl AsyncFn() -> anyhow::Result<u64>,
+    ) -> anyhow::Result<LinkResult> {
+        let Self {
+            setup,
+            messages,
+            shortest,
+            started,
+        } = self;
+        let abandoned_after = (shortest.mul_f64(setup.ratio_max) + GRACE).mul_f64(ABANDONED_AFTER);
         let delivered = loop {
-            let delivered = api.fetch_node().await?.unread_count;
+            let delivered = arrived().await?;
             if delivered >= messages as u64 || started.elapsed() > abandoned_after {
                 break delivered;
             }
@@ -224,27 +334,36 @@ impl LinkSetup {
         };
         let seconds = started.elapsed().as_secs_f64();
         Ok(LinkResult {
-            link: self.name,
+            link: setup.name,
             messages,
             delivered,
             seconds: Figure(seconds),
             ratio: Figure(seconds / shortest.as_secs_f64()),
-            ratio_max: Figure(self.ratio_max),
+            ratio_max: Figure(setup.ratio_max),
         })
     }
 }
 
-/// Sends messages until all of them wait at the relay.
-async fn queue_messages(sender: &Node, connection: &str, messages: usize) -> anyhow::Result<()> {
+/// Sends messages and returns the id of the last one.
+async fn send_messages(
+    sender: &Node,
+    connection: &str,
+    size: MessageSize,
+    messages: usize,
+) -> anyhow::Result<String> {
     let api = sender.api()?;
-    let text = "All work and no play. ".repeat(MESSAGE_BYTES / 22);
+    let text = "All work and no play. ".repeat(size.text / 22);
     let mut last = None;
     for _ in 0..messages {
         last = Some(send(&api, connection, &text, &[]).await?);
     }
-    // The messages of a connection are submitted in order.
-    let last = last.context("no message")?;
-    api.wait_for_status(&last.id, DeliveryStatus::Sent).await?;
+    Ok(last.context("no message")?.id)
+}
+
+/// Waits until a message and all earlier ones, which are submitted in order, are at the relay.
+async fn wait_until_sent(sender: &Node, last: &str) -> anyhow::Result<()> {
+    let api = sender.api()?;
+    api.wait_for_status(last, DeliveryStatus::Sent).await?;
     Ok(())
 }
 
@@ -255,9 +374,14 @@ fn delivery_bytes() -> anyhow::Result<usize> {
         mailbox: MailboxId::from_bytes([0; 16]),
         envelope: EnvelopeId::from_bytes([0; 16]),
         accepted_at: Timestamp::from_millis(1_766_000_000_000),
-        bytes: B64(vec![0; ENVELOPE_BYTES]),
+        bytes: B64(vec![0; USUAL.envelope]),
     };
     Ok(serde_json::to_vec(&delivery)?.len())
+}
+
+/// Returns the bytes of one large message in a submission, without its mailbox and proof.
+fn submission_bytes() -> anyhow::Result<usize> {
+    Ok(serde_json::to_vec(&B64(vec![0; LARGE.envelope]))?.len())
 }
 
 #[cfg(test)]
