@@ -273,6 +273,8 @@ CREATE TABLE outbox (
     expires_at  INTEGER,
     attempt     INTEGER NOT NULL DEFAULT 0,
     next_at     INTEGER NOT NULL DEFAULT 0,
+    -- when the relay first did not know the mailbox
+    mailbox_unknown_since INTEGER,
     CHECK ((message IS NULL) <> (payload IS NULL))
 ) STRICT;
 CREATE INDEX outbox_by_connection ON outbox (connection, state, id);

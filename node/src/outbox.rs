@@ -370,10 +370,14 @@ pub fn record_results(tx: &mut Tx<'_>, results: &[SubmitResult]) -> Result<(), F
             continue;
         };
         let random = tx.rng.next_u64();
-        match submission::evaluate(&result.outcome, row.attempt, tx.now, random) {
+        match submission::evaluate(&result.outcome, row.refusals, tx.now, random) {
             SubmissionResult::Accepted { expires_at } => record_accepted(tx, &row, expires_at)?,
-            SubmissionResult::Retry { at, reason } => {
-                outbox::postpone(tx, row.id, at)?;
+            SubmissionResult::Retry {
+                at,
+                reason,
+                mailbox_unknown_since,
+            } => {
+                outbox::postpone(tx, row.id, at, mailbox_unknown_since)?;
                 if let Some(key) = row.delivery() {
                     deliveries::set_waiting_reason(tx, key, &reason, Some(at))?;
                 }

@@ -35,7 +35,7 @@ use sealpost_node_core::{
     transfer::DownloadPolicy,
 };
 use sealpost_proto::{
-    BlobId, BlobRef, DeliveryId, FetchToken, MailboxId, Origin, Timestamp, limits,
+    BlobId, BlobRef, DeliveryId, ErrorCode, FetchToken, MailboxId, Origin, Timestamp, limits,
     wire::{
         DeliveredEnvelope, DeliveryBatch, DeliveryOutcome, SubmitOutcome, SubmitResult,
         SubmittedEnvelope,
@@ -223,6 +223,17 @@ impl TestNode {
         };
         let results: Vec<_> = envelopes.iter().map(result).collect();
         self.step(|tx, _| outbox::record_results(tx, &results));
+    }
+
+    /// Records that the relay does not know the mailbox, until that is final.
+    pub(crate) fn record_unknown_mailbox(&mut self, envelopes: &[SubmittedEnvelope]) {
+        let unknown = SubmitOutcome::Refused {
+            code: ErrorCode::MailboxUnknown,
+            retry_after_ms: None,
+        };
+        self.record_outcome(envelopes, &unknown);
+        self.advance(limits::MAILBOX_UNKNOWN_RETRY_TIME);
+        self.record_outcome(envelopes, &unknown);
     }
 
     /// Records that the relay has accepted the envelopes.

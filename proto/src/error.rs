@@ -63,8 +63,14 @@ crate::string_enum! {
         ProofInvalid = "proof_invalid" (403, false, "the proof for the mailbox is invalid"),
         /// The account has nothing with this id or path.
         NotFound = "not_found" (404, false, "not found"),
-        /// The mailbox does not exist or was deleted.
-        MailboxUnknown = "mailbox_unknown" (404, false, "the mailbox does not exist or was deleted"),
+        /// The mailbox does not exist, or its account was deleted.
+        MailboxUnknown = "mailbox_unknown" (
+            404,
+            false,
+            "the mailbox does not exist, or its account was deleted",
+        ),
+        /// The owner of the mailbox deleted it.
+        MailboxClosed = "mailbox_closed" (404, false, "the owner of the mailbox deleted it"),
         /// The path exists but does not support the method.
         MethodNotAllowed = "method_not_allowed" (
             405,

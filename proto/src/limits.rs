@@ -181,9 +181,9 @@ pub const NONCE_CHARS_MAX: usize = 64;
 pub const WEBHOOK_CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 /// Signatures in the header of one webhook call.
 pub const WEBHOOK_SIGNATURES_MAX: usize = 8;
-/// Bytes of envelopes that a node submits in one request; base64 keeps them under
-/// [`ENVELOPES_REQUEST_BYTES_MAX`].
-pub const SUBMISSION_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Time for which a node submits an envelope again whose mailbox the relay does not know: the node
+/// of the recipient may be opening its mailboxes again, because its relay lost the account.
+pub const MAILBOX_UNKNOWN_RETRY_TIME: Duration = Duration::from_secs(600);
 /// Timeout for connecting to a relay.
 pub const RELAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of one request to a relay, except long polls, parts, and a single envelope, which also has

@@ -135,12 +135,12 @@ impl SimulatedRelay {
 
     /// Loads the prekeys of an open mailbox. Does not check that the caller has proven possession
     /// of the send key.
-    pub async fn load_prekeys(&self, mailbox: MailboxId) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self
-            .store
-            .load_prekeys(mailbox)
-            .await?
-            .and_then(|stored| stored.sealed))
+    pub async fn load_prekeys(
+        &self,
+        mailbox: MailboxId,
+    ) -> Result<Result<Vec<u8>, ErrorCode>, StoreError> {
+        let stored = self.store.load_prekeys(mailbox).await?;
+        Ok(stored.and_then(|stored| stored.sealed.ok_or(ErrorCode::NotFound)))
     }
 
     /// Submits envelopes and starts up to `free_slots` webhook calls.

@@ -2,9 +2,19 @@
 
 use sealpost_proto::{
     DeliveryStatus, EnvelopeState, ErrorCode, FailureCode, Timestamp, backoff,
+    limits::MAILBOX_UNKNOWN_RETRY_TIME,
     wire::{StatusEvent, SubmitOutcome},
 };
 use std::time::Duration;
+
+/// Earlier submissions of one envelope.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// Number of refusals so far.
+    pub count: u32,
+    /// When the relay first did not know the mailbox, unless it has known it since then.
+    pub mailbox_unknown_since: Option<Timestamp>,
+}
 
 /// Outcome of the submission of one envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,16 +30,22 @@ pub enum SubmissionResult {
         at: Timestamp,
         /// Reason for people.
         reason: String,
+        /// When the relay first did not know the mailbox, if it does not know it.
+        mailbox_unknown_since: Option<Timestamp>,
     },
     /// The message failed permanently.
     Failed(FailureCode),
 }
 
-/// Evaluates the relay's result for one envelope; `attempt` counts the refusals so far.
+/// Evaluates the relay's result for one envelope.
+///
+/// A mailbox can be unknown for a while: a node whose relay lost its account opens its mailboxes
+/// again, and the relay cannot know that it will. So the envelope is submitted again for
+/// [`MAILBOX_UNKNOWN_RETRY_TIME`] before it fails. A mailbox that its owner deleted stays closed.
 #[must_use]
 pub fn evaluate(
     outcome: &SubmitOutcome,
-    attempt: u32,
+    refusals: Refusals,
     now: Timestamp,
     random: u64,
 ) -> SubmissionResult {
@@ -48,25 +64,40 @@ pub fn evaluate(
         SubmitOutcome::Refused {
             code,
             retry_after_ms,
-        } => match failure_code(*code) {
-            Some(failure) => SubmissionResult::Failed(failure),
-            None => {
-                let backoff = backoff::delay(attempt.saturating_add(1), random);
-                let wait = retry_after_ms
-                    .map_or(backoff, |millis| backoff.max(Duration::from_millis(millis)));
-                SubmissionResult::Retry {
-                    at: now.plus(wait),
-                    reason: format!("the relay reports: {}", code.title()),
+        } => {
+            let backoff = backoff::delay(refusals.count.saturating_add(1), random);
+            let wait =
+                retry_after_ms.map_or(backoff, |millis| backoff.max(Duration::from_millis(millis)));
+            let retry = |at, mailbox_unknown_since| SubmissionResult::Retry {
+                at,
+                reason: format!("the relay reports: {}", code.title()),
+                mailbox_unknown_since,
+            };
+            let at = now.plus(wait);
+            match failure_code(*code) {
+                None => retry(at, None),
+                Some(failure) if *code == ErrorCode::MailboxUnknown => {
+                    // A clock that was set back must not extend the time.
+                    let since = refusals.mailbox_unknown_since.unwrap_or(now).min(now);
+                    let end = since.plus(MAILBOX_UNKNOWN_RETRY_TIME);
+                    if now < end {
+                        retry(at.min(end), Some(since))
+                    } else {
+                        SubmissionResult::Failed(failure)
+                    }
                 }
+                Some(failure) => SubmissionResult::Failed(failure),
             }
-        },
+        }
     }
 }
 
 /// Returns the failure that a final refusal causes; `None` for a retryable one.
 const fn failure_code(code: ErrorCode) -> Option<FailureCode> {
     match code {
-        ErrorCode::MailboxUnknown | ErrorCode::ProofInvalid => Some(FailureCode::MailboxUnknown),
+        ErrorCode::MailboxUnknown | ErrorCode::MailboxClosed | ErrorCode::ProofInvalid => {
+            Some(FailureCode::MailboxUnknown)
+        }
         ErrorCode::EnvelopeExpired => Some(FailureCode::Expired),
         code if code.is_retryable() => None,
         _ => Some(FailureCode::Refused),
@@ -106,20 +137,80 @@ mod tests {
     #[test]
     fn every_refusal_fails_or_is_retried() {
         for &code in ErrorCode::ALL {
-            match evaluate(&refused(code, None), 0, NOW, 0) {
-                SubmissionResult::Retry { at, .. } => {
-                    assert!(code.is_retryable() && at > NOW, "{code}")
-                }
-                SubmissionResult::Failed(_) => assert!(!code.is_retryable(), "{code}"),
+            let is_retried = code.is_retryable() || code == ErrorCode::MailboxUnknown;
+            match evaluate(&refused(code, None), Refusals::default(), NOW, 0) {
+                SubmissionResult::Retry { at, .. } => assert!(is_retried && at > NOW, "{code}"),
+                SubmissionResult::Failed(_) => assert!(!is_retried, "{code}"),
                 SubmissionResult::Accepted { .. } => panic!("{code} counts as accepted"),
             }
         }
     }
 
     #[test]
+    fn unknown_mailboxes_fail_after_ten_minutes() {
+        let refusal = refused(ErrorCode::MailboxUnknown, None);
+        let (mut refusals, mut now) = (Refusals::default(), NOW);
+        let end = NOW.plus(MAILBOX_UNKNOWN_RETRY_TIME);
+        while now < end {
+            let SubmissionResult::Retry {
+                at,
+                mailbox_unknown_since,
+                ..
+            } = evaluate(&refusal, refusals, now, u64::MAX)
+            else {
+                panic!("it failed after {:?}", now.since(NOW));
+            };
+            assert_eq!(mailbox_unknown_since, Some(NOW));
+            assert!(now < at && at <= end);
+            refusals = Refusals {
+                count: refusals.count + 1,
+                mailbox_unknown_since,
+            };
+            now = at;
+        }
+        assert!(refusals.count > 5, "{} attempts", refusals.count);
+        let failed = SubmissionResult::Failed(FailureCode::MailboxUnknown);
+        assert_eq!(evaluate(&refusal, refusals, now, 0), failed);
+    }
+
+    #[test]
+    fn other_refusals_restart_the_time_of_unknown_mailboxes() {
+        let refusals = Refusals {
+            count: 9,
+            mailbox_unknown_since: Some(NOW),
+        };
+        let full = refused(ErrorCode::MailboxFull, None);
+        let SubmissionResult::Retry {
+            mailbox_unknown_since,
+            ..
+        } = evaluate(&full, refusals, NOW, 0)
+        else {
+            panic!("a full mailbox is not a failure");
+        };
+        assert_eq!(mailbox_unknown_since, None);
+    }
+
+    #[test]
+    fn clock_set_back_does_not_extend_the_time() {
+        let refusals = Refusals {
+            count: 1,
+            mailbox_unknown_since: Some(NOW.plus(Duration::from_secs(1_000_000))),
+        };
+        let refusal = refused(ErrorCode::MailboxUnknown, None);
+        let SubmissionResult::Retry {
+            mailbox_unknown_since,
+            ..
+        } = evaluate(&refusal, refusals, NOW, 0)
+        else {
+            panic!("the time begins again");
+        };
+        assert_eq!(mailbox_unknown_since, Some(NOW));
+    }
+
+    #[test]
     fn relay_delay_is_honoured() {
-        let SubmissionResult::Retry { at, .. } =
-            evaluate(&refused(ErrorCode::MailboxFull, Some(60_000)), 0, NOW, 0)
+        let refusal = refused(ErrorCode::MailboxFull, Some(60_000));
+        let SubmissionResult::Retry { at, .. } = evaluate(&refusal, Refusals::default(), NOW, 0)
         else {
             panic!("a full mailbox is not a failure")
         };
@@ -156,7 +247,12 @@ mod tests {
         ];
         for (state, outcome) in expected {
             assert_eq!(
-                evaluate(&SubmitOutcome::Duplicate { state }, 0, NOW, 0),
+                evaluate(
+                    &SubmitOutcome::Duplicate { state },
+                    Refusals::default(),
+                    NOW,
+                    0
+                ),
                 outcome
             );
         }

@@ -69,7 +69,7 @@ impl RelayClient {
     /// computed with its send key.
     ///
     /// # Errors
-    /// `proof_invalid`, `mailbox_unknown`, `not_found` if none were published,
+    /// `proof_invalid`, `mailbox_unknown`, `mailbox_closed`, `not_found` if none were published,
     /// `foreign_relay_unsupported`.
     pub async fn fetch_prekeys(
         &self,
@@ -89,7 +89,7 @@ impl RelayClient {
     /// Returns `None` if none were published.
     ///
     /// # Errors
-    /// `mailbox_unknown`.
+    /// `mailbox_unknown`, `mailbox_closed`.
     pub async fn fetch_own_prekeys(
         &self,
         id: MailboxId,

@@ -7,7 +7,8 @@
 //! | mailbox of another relay? | refused `foreign_relay_unsupported` |
 //! | submitted before by this sender? | `duplicate` with its state, or refused `conflict` |
 //! | invalid size? | refused `envelope_invalid` |
-//! | mailbox unknown or deleted? | refused `mailbox_unknown` |
+//! | mailbox deleted by its owner? | refused `mailbox_closed` |
+//! | mailbox unknown, or deleted with its account? | refused `mailbox_unknown` |
 //! | proof invalid? | refused `proof_invalid` |
 //! | submitted before by another sender? | refused `conflict` |
 //! | expired? | refused `envelope_expired` |
@@ -37,6 +38,8 @@ pub struct SubmissionContext {
     pub requested_expiry: Option<Timestamp>,
     /// Usage of the mailbox; absent if the mailbox is unknown or deleted.
     pub mailbox: Option<EnvelopeUsage>,
+    /// Whether the owner deleted the mailbox, so that it will not be created again.
+    pub is_mailbox_closed: bool,
     /// Whether the operator suspended the mailbox's account.
     pub is_recipient_suspended: bool,
     /// Usage of all mailboxes of the mailbox's account.
@@ -117,7 +120,11 @@ pub fn decide(now: Timestamp, quotas: &Quotas, context: SubmissionContext) -> Ve
         return refuse(ErrorCode::EnvelopeInvalid);
     }
     let Some(usage) = context.mailbox else {
-        return refuse(ErrorCode::MailboxUnknown);
+        return refuse(if context.is_mailbox_closed {
+            ErrorCode::MailboxClosed
+        } else {
+            ErrorCode::MailboxUnknown
+        });
     };
     if !context.is_proof_valid {
         return refuse(ErrorCode::ProofInvalid);
@@ -205,6 +212,7 @@ mod tests {
             size_bytes: 2_048,
             requested_expiry: None,
             mailbox: Some(EnvelopeUsage::default()),
+            is_mailbox_closed: false,
             is_recipient_suspended: false,
             account: EnvelopeUsage::default(),
             is_proof_valid: true,
@@ -262,6 +270,14 @@ mod tests {
                     ..valid_context()
                 },
                 ErrorCode::MailboxUnknown,
+            ),
+            (
+                SubmissionContext {
+                    mailbox: None,
+                    is_mailbox_closed: true,
+                    ..valid_context()
+                },
+                ErrorCode::MailboxClosed,
             ),
             (
                 SubmissionContext {

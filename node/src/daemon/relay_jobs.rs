@@ -2,7 +2,7 @@
 
 use super::{
     Database, HomeRelay,
-    retry::wait_after,
+    retry::{backoff, wait_after},
     worker::{NextRun, PeriodicTask, Worker},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 use sealpost_node_core::model::ConnectionId;
 use sealpost_proto::{
-    SendKey, limits,
+    ErrorCode, SendKey, limits,
     wire::{OpenMailbox, SealedPrekeys},
 };
 use sealpost_relay_client::ClientError;
@@ -113,6 +113,9 @@ impl RelayJobs {
         let delay = if error.is_retryable() {
             self.relay.record_failure(error).await;
             wait_after(error, attempt)
+        } else if is_mailbox_unknown(error) {
+            // The peer's node may be opening its mailboxes again.
+            backoff(attempt)
         } else {
             tracing::error!(%error, "the relay refuses a change permanently");
             limits::BACKOFF_MAX
@@ -187,4 +190,9 @@ impl RelayJobs {
         started.await?;
         Ok(())
     }
+}
+
+/// Returns whether the relay does not know the mailbox of the request.
+fn is_mailbox_unknown(error: &ClientError) -> bool {
+    matches!(error, ClientError::Problem(problem) if problem.code == ErrorCode::MailboxUnknown)
 }

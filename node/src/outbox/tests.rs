@@ -72,13 +72,7 @@ fn resealing_reuses_sequence_number_and_time() {
         (first[0].id, &first[0].bytes),
         (second[0].id, &second[0].bytes)
     );
-    pair.acme.record_outcome(
-        &first,
-        &SubmitOutcome::Refused {
-            code: ErrorCode::MailboxUnknown,
-            retry_after_ms: None,
-        },
-    );
+    pair.acme.record_unknown_mailbox(&first);
     assert_eq!(
         pair.acme.delivery(&message).status,
         DeliveryStatus::Pending,
@@ -246,26 +240,70 @@ fn delivery_status_follows_the_relay() {
 }
 
 #[test]
+fn messages_wait_for_a_mailbox_that_is_reopened() {
+    let mut pair = connected_pair(163);
+    let message = pair.acme.send(pair.to_bolt, "hello");
+    let sealed = pair.acme.seal();
+    let unknown = SubmitOutcome::Refused {
+        code: ErrorCode::MailboxUnknown,
+        retry_after_ms: None,
+    };
+    pair.acme.record_outcome(&sealed, &unknown);
+    let waiting = pair.acme.delivery(&message);
+    assert_eq!(waiting.status, DeliveryStatus::Pending);
+    let reason = waiting.reason.unwrap();
+    assert!(reason.contains("the mailbox does not exist"), "{reason}");
+    let at = waiting.next_attempt_at.unwrap();
+    assert!(pair.acme.seal().is_empty());
+    pair.acme.now = at;
+    assert_eq!(pair.acme.seal(), sealed, "unchanged");
+    pair.acme.record_accepted(&sealed);
+    let status = pair.acme.delivery(&message).status;
+    assert_eq!(status, DeliveryStatus::Sent);
+}
+
+#[test]
+fn messages_fail_if_the_mailbox_stays_unknown() {
+    let mut pair = connected_pair(164);
+    let message = pair.acme.send(pair.to_bolt, "hello");
+    let sealed = pair.acme.seal();
+    pair.acme.record_unknown_mailbox(&sealed);
+    let failed = pair.acme.delivery(&message);
+    assert_eq!(
+        (failed.status, failed.code),
+        (DeliveryStatus::Failed, Some(FailureCode::MailboxUnknown))
+    );
+    let health = pair.acme.connection(pair.to_bolt).health;
+    assert_eq!(health, HealthState::Broken);
+}
+
+#[test]
 fn connections_are_broken_while_the_mailbox_is_closed() {
     let mut pair = connected_pair(165);
     let to_bolt = pair.to_bolt;
-    let mut send = |outcome: Option<SubmitOutcome>| {
+    let mut send = |refusal: Option<ErrorCode>| {
         pair.acme.send(to_bolt, "hello");
         let sealed = pair.acme.seal();
-        match outcome {
-            Some(outcome) => pair.acme.record_outcome(&sealed, &outcome),
+        match refusal {
+            Some(code) => {
+                let retry_after_ms = None;
+                let refused = SubmitOutcome::Refused {
+                    code,
+                    retry_after_ms,
+                };
+                pair.acme.record_outcome(&sealed, &refused);
+            }
             None => pair.acme.record_accepted(&sealed),
         }
         let row = pair.acme.connection(to_bolt);
         (row.health, row.health_reason)
     };
     assert_eq!(send(None), (HealthState::Ok, None));
-    let gone = SubmitOutcome::Refused {
-        code: ErrorCode::MailboxUnknown,
-        retry_after_ms: None,
-    };
     let closed = connections::CLOSED_BY_PARTNER.to_owned();
-    assert_eq!(send(Some(gone)), (HealthState::Broken, Some(closed)));
+    assert_eq!(
+        send(Some(ErrorCode::MailboxClosed)),
+        (HealthState::Broken, Some(closed))
+    );
     assert_eq!(send(None), (HealthState::Ok, None));
 }
 
@@ -274,11 +312,11 @@ fn permanent_refusals_fail_only_their_message() {
     let mut pair = connected_pair(170);
     let messages = ["one", "two"].map(|text| pair.acme.send(pair.to_bolt, text));
     let sealed = pair.acme.seal();
-    let gone = SubmitOutcome::Refused {
-        code: ErrorCode::MailboxUnknown,
+    let closed = SubmitOutcome::Refused {
+        code: ErrorCode::MailboxClosed,
         retry_after_ms: None,
     };
-    pair.acme.record_outcome(&sealed[..1], &gone);
+    pair.acme.record_outcome(&sealed[..1], &closed);
     pair.acme.record_accepted(&sealed[1..]);
     let [failed, sent] = messages.map(|message| pair.acme.delivery(&message));
     assert_eq!(

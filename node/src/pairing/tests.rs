@@ -211,11 +211,7 @@ fn messages_fail_with_an_undeliverable_accept() {
     acme.run_relay_jobs();
     let message = acme.send(at_acme, "welcome");
     let sealed = acme.seal();
-    let gone = SubmitOutcome::Refused {
-        code: ErrorCode::MailboxUnknown,
-        retry_after_ms: None,
-    };
-    acme.record_outcome(&sealed, &gone);
+    acme.record_unknown_mailbox(&sealed);
     let shown = acme.delivery(&message);
     assert_eq!(
         (shown.status, shown.code),

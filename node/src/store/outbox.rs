@@ -25,6 +25,7 @@ use sealpost_e2ee::{Incarnation, plaintext::Kind};
 use sealpost_node_core::{
     connection::{FirstSealing, SealedEnvelope},
     model::{ConnectionId, MessageRowId, MessageUuid},
+    submission::Refusals,
 };
 use sealpost_proto::{
     EnvelopeId, MailboxRef, Origin, Timestamp, limits, string_enum, wire::SubmittedEnvelope,
@@ -265,8 +266,7 @@ pub struct SubmittedItem {
     pub kind: Kind,
     pub connection: ConnectionId,
     pub message: Option<MessageRowId>,
-    /// Number of refusals so far.
-    pub attempt: u32,
+    pub refusals: Refusals,
 }
 
 impl SubmittedItem {
@@ -284,7 +284,8 @@ pub fn find_by_envelope(
     tx: &Tx<'_>,
     envelope: &EnvelopeId,
 ) -> Result<Option<SubmittedItem>, Fault> {
-    let sql = "SELECT id, kind, connection, message, attempt FROM outbox WHERE envelope_id = ?1";
+    let sql = "SELECT id, kind, connection, message, attempt, mailbox_unknown_since FROM outbox
+               WHERE envelope_id = ?1";
     tx.query_row(sql, &[envelope.as_bytes()], |row| {
         let message: Option<i64> = row.read("message")?;
         Ok(SubmittedItem {
@@ -292,7 +293,10 @@ pub fn find_by_envelope(
             kind: Kind(row.read("kind")?),
             connection: row.parse("connection", ConnectionId::parse)?,
             message: message.map(MessageRowId::from_i64),
-            attempt: row.read("attempt")?,
+            refusals: Refusals {
+                count: row.read("attempt")?,
+                mailbox_unknown_since: row.optional_timestamp("mailbox_unknown_since")?,
+            },
         })
     })
 }
@@ -305,7 +309,8 @@ pub fn set_accepted(tx: &Tx<'_>, row: &SubmittedItem, next_at: Timestamp) -> Res
         return remove(tx, row.id);
     }
     tx.execute(
-        "UPDATE outbox SET state = 'accepted', envelope = NULL, attempt = 0, next_at = ?2
+        "UPDATE outbox SET state = 'accepted', envelope = NULL, attempt = 0, next_at = ?2,
+             mailbox_unknown_since = NULL
          WHERE id = ?1",
         &[&row.id, &to_millis(next_at)],
     )?;
@@ -313,10 +318,16 @@ pub fn set_accepted(tx: &Tx<'_>, row: &SubmittedItem, next_at: Timestamp) -> Res
 }
 
 /// Delays a row after a retryable refusal.
-pub fn postpone(tx: &Tx<'_>, id: i64, at: Timestamp) -> Result<(), Fault> {
+pub fn postpone(
+    tx: &Tx<'_>,
+    id: i64,
+    at: Timestamp,
+    mailbox_unknown_since: Option<Timestamp>,
+) -> Result<(), Fault> {
     tx.execute(
-        "UPDATE outbox SET attempt = attempt + 1, next_at = ?2 WHERE id = ?1",
-        &[&id, &to_millis(at)],
+        "UPDATE outbox SET attempt = attempt + 1, next_at = ?2, mailbox_unknown_since = ?3
+         WHERE id = ?1",
+        &[&id, &to_millis(at), &mailbox_unknown_since.map(to_millis)],
     )?;
     Ok(())
 }
@@ -556,7 +567,7 @@ pub fn requeue_at(tx: &Tx<'_>, id: i64, at: Timestamp) -> Result<(), Fault> {
 fn requeue_rows(tx: &Tx<'_>, condition: &str, params: &[&dyn ToSql]) -> Result<(), Fault> {
     let sql = format!(
         "UPDATE outbox SET state = 'waiting', envelope = NULL, envelope_id = NULL, attempt = 0,
-             next_at = ?1 WHERE {condition} RETURNING message, connection"
+             mailbox_unknown_since = NULL, next_at = ?1 WHERE {condition} RETURNING message, connection"
     );
     let requeued = tx.query_rows(&sql, params, |row| {
         let message: Option<i64> = row.read("message")?;

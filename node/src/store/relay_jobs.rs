@@ -34,7 +34,7 @@ impl JobKind {
     pub const fn is_ended_by(self, refusal: ErrorCode) -> bool {
         matches!(
             (self, refusal),
-            (Self::StartSession, ErrorCode::MailboxUnknown)
+            (Self::StartSession, ErrorCode::MailboxClosed)
                 | (Self::PublishPrekeys, ErrorCode::NotFound)
                 | (Self::OpenMailbox, ErrorCode::Conflict)
         )

@@ -58,7 +58,7 @@ pub(super) async fn publish(
     }
 }
 
-problems!(ShowProblems: SESSION; ProofInvalid, MailboxUnknown, NotFound);
+problems!(ShowProblems: SESSION; ProofInvalid, MailboxUnknown, MailboxClosed, NotFound);
 
 /// Read prekeys
 ///
@@ -92,10 +92,7 @@ pub(super) async fn show(
     Id(mailbox): Id<MailboxId>,
     signed: SessionRequest,
 ) -> ApiResult {
-    let stored = store
-        .load_prekeys(mailbox)
-        .await?
-        .ok_or(ErrorCode::MailboxUnknown)?;
+    let stored = store.load_prekeys(mailbox).await??;
     if stored.mailbox.account != signed.account
         && !has_valid_proof(&signed, mailbox, &stored, clock.now())
     {

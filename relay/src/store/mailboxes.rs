@@ -112,19 +112,25 @@ impl Store {
         .await
     }
 
-    /// Loads the prekeys of an open mailbox.
+    /// Loads the prekeys of an open mailbox. The inner error is `mailbox_closed` or
+    /// `mailbox_unknown`.
     pub(crate) async fn load_prekeys(
         &self,
         mailbox: MailboxId,
-    ) -> Result<Option<StoredPrekeys>, StoreError> {
+    ) -> Result<Result<StoredPrekeys, ErrorCode>, StoreError> {
         let sql = format!("SELECT {MAILBOX_COLUMNS}, m.prekeys {OPEN}");
         self.read(move |db| {
-            Ok(query::first_row(db, &sql, [mailbox.as_bytes()], |row| {
+            let stored = query::first_row(db, &sql, [mailbox.as_bytes()], |row| {
                 Ok(StoredPrekeys {
                     mailbox: read_mailbox(row)?,
                     sealed: row.read("prekeys")?,
                 })
-            })?)
+            })?;
+            Ok(match stored {
+                Some(stored) => Ok(stored),
+                None if is_closed_by_owner(db, mailbox)? => Err(ErrorCode::MailboxClosed),
+                None => Err(ErrorCode::MailboxUnknown),
+            })
         })
         .await
     }
@@ -146,6 +152,15 @@ pub(super) fn find_open(
         [mailbox.as_bytes()],
         read_mailbox,
     )?)
+}
+
+/// Returns whether the owner of a mailbox deleted it. The id of such a mailbox is never used again.
+pub(super) fn is_closed_by_owner(db: &Connection, mailbox: MailboxId) -> Result<bool, StoreError> {
+    let sql = "SELECT closed_by_owner FROM mailboxes WHERE id = ? AND closed_at IS NOT NULL";
+    let closed = query::first_row(db, sql, [mailbox.as_bytes()], |row| {
+        row.read("closed_by_owner")
+    })?;
+    Ok(closed.unwrap_or_default())
 }
 
 /// Loads the account of a mailbox.

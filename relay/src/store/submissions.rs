@@ -232,6 +232,8 @@ struct AcceptBatch<'a> {
     db: &'a Connection,
     next_id: i64,
     mailboxes: HashMap<MailboxId, Option<OpenMailbox>>,
+    /// Mailboxes that their owners deleted.
+    closed: BTreeSet<MailboxId>,
     /// Accounts of the open mailboxes.
     recipients: HashMap<AccountId, Recipient>,
     senders: SenderCounts,
@@ -246,6 +248,7 @@ impl<'a> AcceptBatch<'a> {
             db,
             next_id: lanes::reserve_item_ids(db, envelopes)?,
             mailboxes: HashMap::new(),
+            closed: BTreeSet::new(),
             recipients: HashMap::new(),
             senders: SenderCounts::default(),
             refused: BTreeSet::new(),
@@ -348,6 +351,7 @@ impl<'a> AcceptBatch<'a> {
             size_bytes: bytes.len(),
             requested_expiry: *requested_expiry,
             mailbox: open.map(|mailbox| mailbox.usage),
+            is_mailbox_closed: self.closed.contains(mailbox),
             is_recipient_suspended: open.is_some_and(|mailbox| mailbox.is_suspended),
             account: self
                 .recipient(*mailbox)
@@ -366,6 +370,9 @@ impl<'a> AcceptBatch<'a> {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
                 let open = mailboxes::find_open(self.db, mailbox)?;
+                if open.is_none() && mailboxes::is_closed_by_owner(self.db, mailbox)? {
+                    self.closed.insert(mailbox);
+                }
                 if let Some(OpenMailbox { account, .. }) = &open
                     && !self.recipients.contains_key(account)
                 {

@@ -255,7 +255,7 @@ async fn prekeys_are_readable_with_a_proof() {
         ErrorCode::ProofInvalid
     );
     bolt.close_mailbox(&mailbox).await;
-    assert_eq!(read(relay.now()).await.code(), ErrorCode::MailboxUnknown);
+    assert_eq!(read(relay.now()).await.code(), ErrorCode::MailboxClosed);
 }
 
 #[tokio::test]

@@ -120,14 +120,14 @@ async fn invalid_envelopes_are_refused_with_their_code() {
         .await;
     let codes: Vec<_> = outcomes.iter().map(code).collect();
     use ErrorCode::{
-        EnvelopeExpired, EnvelopeInvalid, ForeignRelayUnsupported, MailboxUnknown, ProofInvalid,
+        EnvelopeExpired, EnvelopeInvalid, ForeignRelayUnsupported, MailboxClosed, ProofInvalid,
     };
     let expected = [
         ProofInvalid,
         EnvelopeInvalid,
         EnvelopeExpired,
         ForeignRelayUnsupported,
-        MailboxUnknown,
+        MailboxClosed,
     ];
     assert_eq!(codes[..5], expected.map(Some));
     assert_eq!(

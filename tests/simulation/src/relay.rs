@@ -149,10 +149,7 @@ impl Relay {
             }
             Request::Prekeys(mailbox) => {
                 let sealed = self.inner.load_prekeys(mailbox).await?;
-                sealed.map_or(
-                    Response::Refused(ErrorCode::MailboxUnknown),
-                    Response::Prekeys,
-                )
+                sealed.map_or_else(Response::Refused, Response::Prekeys)
             }
         })
     }

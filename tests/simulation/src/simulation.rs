@@ -611,7 +611,7 @@ impl Simulation {
             })?;
         }
         for mailbox in &self.relay.closed {
-            let is_closed = self.relay.inner.load_prekeys(*mailbox).await?.is_none();
+            let is_closed = self.relay.inner.load_prekeys(*mailbox).await?.is_err();
             ensure(is_closed, || {
                 format!("the relay reported {mailbox} as closed, but it is open")
             })?;

@@ -176,7 +176,10 @@ async fn fetch_prekeys(relay: &HomeRelay, invite: &Invite) -> ApiResult<Vec<u8>>
 const fn is_gone(code: ErrorCode) -> bool {
     matches!(
         code,
-        ErrorCode::MailboxUnknown | ErrorCode::NotFound | ErrorCode::ProofInvalid
+        ErrorCode::MailboxUnknown
+            | ErrorCode::MailboxClosed
+            | ErrorCode::NotFound
+            | ErrorCode::ProofInvalid
     )
 }
 
