@@ -284,7 +284,7 @@ impl LinkSetup {
         let arrived = async || {
             let message = api.fetch_message(&last).await?;
             let is_sent = message
-                .delivery
+                .deliveries
                 .iter()
                 .all(|delivery| delivery.status != DeliveryStatus::Pending);
             anyhow::Ok(if is_sent { LARGE_MESSAGES as u64 } else { 0 })

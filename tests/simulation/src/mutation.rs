@@ -75,7 +75,7 @@ pub(crate) fn load_each_due(tx: &Tx<'_>) -> Result<Vec<SubmittedEnvelope>, Fault
     let due = outbox::load_due_envelopes(
         tx,
         limits::ENVELOPES_PER_REQUEST_MAX,
-        limits::SUBMISSION_BYTES_MAX,
+        limits::DELIVERY_BATCH_BYTES_MAX,
     )?;
     execute(
         tx,
