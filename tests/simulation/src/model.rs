@@ -176,7 +176,7 @@ impl Model {
             expected.observe_rotation(node, at);
             return Ok(());
         }
-        ensure(expected.take(at), || {
+        ensure(expected.count_started(at), || {
             format!("node-{node} starts a session ({reason:?}) that nothing explains")
         })
     }

@@ -54,6 +54,7 @@ const LAYERS: [(&str, &[&[&str]]); 2] = [
                 "inbox",
                 "healing",
                 "recovery",
+                "refused_jobs",
                 "checkpoint",
                 "conversation",
                 "identity",

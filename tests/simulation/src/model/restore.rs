@@ -41,8 +41,8 @@ impl ExpectedInits {
         }
     }
 
-    /// Takes one of the expected sessions, and returns whether there was one.
-    pub(super) fn take(&mut self, at: u64) -> bool {
+    /// Counts one of the expected sessions as started, and returns whether there was one.
+    pub(super) fn count_started(&mut self, at: u64) -> bool {
         self.expire(at);
         let is_expected = self.count > 0;
         self.count = self.count.saturating_sub(1);
