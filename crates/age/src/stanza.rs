@@ -91,4 +91,17 @@ mod tests {
             assert_eq!((parsed, lines.next()), (Some(stanza), None));
         }
     }
+
+    #[test]
+    fn arguments_are_visible_ascii() {
+        let parse = |arguments: &[u8]| Stanza::parse(arguments, &mut [b"".as_slice()].into_iter());
+        for byte in 0..=u8::MAX {
+            let parsed = parse(&[b'a', byte, b'b']);
+            let expected = byte.is_ascii_graphic() || byte == b' ';
+            assert_eq!(parsed.is_some(), expected, "{byte}");
+        }
+        for refused in ["", " a", "a ", "a  b"] {
+            assert_eq!(parse(refused.as_bytes()), None, "{refused:?}");
+        }
+    }
 }
