@@ -708,6 +708,23 @@ pub const DATABASE_WAL_CHECKPOINT_PAGES: u32 = 8_192;
 /// Free disk space below which a failed write is attributed to a full disk.
 pub const DISK_FULL_THRESHOLD_BYTES: u64 = 1024 * 1024;
 
+// --- protection of a node's data key (docs/e2ee-files-invites-vault.md, Vault) ---
+
+/// Characters that a new passphrase of a data key must have.
+pub const KEY_PASSPHRASE_CHARACTERS_MIN: usize = 12;
+/// Memory of Argon2id for a new passphrase, in KiB: 64 MiB.
+pub const ARGON2_MEMORY_KIB: u32 = 64 * 1024;
+/// Passes of Argon2id for a new passphrase.
+pub const ARGON2_PASSES: u32 = 3;
+/// Lanes of Argon2id for a new passphrase.
+pub const ARGON2_LANES: u32 = 4;
+/// Memory of Argon2id with which a wrapped data key is opened, in KiB: 256 MiB.
+pub const ARGON2_MEMORY_KIB_MAX: u32 = 256 * 1024;
+/// Passes of Argon2id with which a wrapped data key is opened.
+pub const ARGON2_PASSES_MAX: u32 = 16;
+/// Lanes of Argon2id with which a wrapped data key is opened.
+pub const ARGON2_LANES_MAX: u32 = 16;
+
 // --- files in the age format (backups) ---
 
 /// Header of an age file.

@@ -23,7 +23,13 @@ from attachments import (
 )
 from invites import compare_code, half, read_code, read_invite, use_invite
 from primitives import reason_of, sha256, tobase64, unbase64
-from vault import open_column, read_key_file, unwrap
+from vault import (
+    open_column,
+    read_key_file,
+    unwrap,
+    unwrap_as_credential,
+    unwrap_with_passphrase,
+)
 
 
 def check_attachments(vectors, check):
@@ -124,6 +130,24 @@ def check_vault(vectors, check):
         check(vector["name"], reason, vector["reason"])
 
 
+def check_protections(vectors, check):
+    for vector in vectors["passphrases"]:
+        data_key = unwrap_with_passphrase(vector["passphrase"], unbase64(vector["record"]))
+        check("passphrase", data_key, unbase64(vector["data_key"]))
+    for vector in vectors["invalid_passphrases"]:
+        record = unbase64(vector["record"])
+        reason = reason_of(unwrap_with_passphrase, vector["passphrase"], record)
+        check(vector["name"], reason, vector["reason"])
+    for vector in vectors["credentials"]:
+        key = read_key_file(vector["credential"])
+        check("credential", unwrap_as_credential(key, unbase64(vector["record"])),
+              unbase64(vector["data_key"]))
+    for vector in vectors["invalid_credentials"]:
+        key = read_key_file(vector["credential"])
+        reason = reason_of(unwrap_as_credential, key, unbase64(vector["record"]))
+        check(vector["name"], reason, vector["reason"])
+
+
 def main():
     directory = (
         Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "proto" / "vectors"
@@ -147,6 +171,7 @@ def main():
     check_file("invite.json", check_invites)
     check_file("safety_number.json", check_safety_numbers)
     check_file("vault.json", check_vault)
+    check_file("vault_protection.json", check_protections)
     print(f"{checked} checks of files, invites, safety numbers and the vault, {differing} differ")
     return 1 if differing else 0
 

@@ -1,5 +1,8 @@
 """Sealed columns, key files and wrapped keys (docs/e2ee-files-invites-vault.md)."""
 
+import struct
+
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from primitives import Refused, lp, refuse_unless, sha256, unbase64, x_open
 
 
@@ -31,7 +34,8 @@ def read_key_file(text):
     return body[1:]
 
 
-def unwrap(key, record):
+def parse_wrapped(record, kind):
+    """Returns the head of a record of one kind, its parameters and the sealed data key."""
     refuse_unless(record, "malformed")
     refuse_unless(record[0] == 1, "unknown_version")
     refuse_unless(len(record) >= 6 and record[1] in (1, 2, 3), "malformed")
@@ -39,6 +43,26 @@ def unwrap(key, record):
     refuse_unless(
         length == (28 if record[1] == 1 else 0) and len(record) == 6 + length + 72, "malformed"
     )
-    refuse_unless(record[1] == 2, "other_wrap")
-    head, sealed = record[: 6 + length], record[6 + length :]
-    return open_sealed(key, sealed, b"Sealpost-1 wrap\x00" + head, "wrong_key_file")
+    refuse_unless(record[1] == kind, "other_wrap")
+    return record[: 6 + length], record[6 : 6 + length], record[6 + length :]
+
+
+def unwrap(key, record, kind=2, reason="wrong_key_file"):
+    head, _, sealed = parse_wrapped(record, kind)
+    return open_sealed(key, sealed, b"Sealpost-1 wrap\x00" + head, reason)
+
+
+def unwrap_as_credential(key, record):
+    return unwrap(key, record, 3, "wrong_credential")
+
+
+def unwrap_with_passphrase(passphrase, record):
+    _, parameters, _ = parse_wrapped(record, 1)
+    memory, passes, lanes = struct.unpack(">III", parameters[16:])
+    refuse_unless(
+        1 <= passes <= 16 and 1 <= lanes <= 16 and 8 * lanes <= memory <= 262_144, "parameters"
+    )
+    argon2id = Argon2id(
+        salt=parameters[:16], length=32, iterations=passes, lanes=lanes, memory_cost=memory
+    )
+    return unwrap(argon2id.derive(passphrase.encode()), record, 1, "wrong_passphrase")

@@ -14,8 +14,8 @@ use sealpost_e2ee::invite::{
 use sealpost_e2ee::keys::{Fingerprint, PeerIdentity};
 use sealpost_e2ee::safety_number::{HalfFingerprint, Mismatch, SafetyNumber, VerificationCode};
 use sealpost_e2ee::vault::{
-    Column, DataKey, KEY_FILE_BYTES_MAX, KeyFile, KeyFileError, UnwrapError, WRAPPED_KEY_BYTES_MAX,
-    open_column, seal_column,
+    Column, DataKey, KEY_FILE_BYTES_MAX, KeyFile, KeyFileError, Passphrase, UnwrapError,
+    WRAPPED_KEY_BYTES_MAX, open_column, seal_column,
 };
 use sealpost_proto::{MailboxId, MailboxRef, Origin, Timestamp, b64};
 use serde_json::Value;
@@ -23,6 +23,7 @@ use serde_json::Value;
 const INVITE: &str = include_str!("../../../proto/vectors/invite.json");
 const SAFETY_NUMBER: &str = include_str!("../../../proto/vectors/safety_number.json");
 const VAULT: &str = include_str!("../../../proto/vectors/vault.json");
+const VAULT_PROTECTION: &str = include_str!("../../../proto/vectors/vault_protection.json");
 
 fn list(file: &str, name: &str) -> Vec<Value> {
     let vectors: Value = serde_json::from_str(file).unwrap();
@@ -323,14 +324,68 @@ fn data_key_unwraps_only_with_its_key_file() {
     }
     for vector in list(VAULT, "invalid_wrapped") {
         let key_file = KeyFile::parse(text(&vector, "key_file")).ok().unwrap();
-        let reason = match key_file.unwrap(&bytes(&vector, "record")).err().unwrap() {
-            UnwrapError::Malformed => "malformed",
-            UnwrapError::UnknownVersion { .. } => "unknown_version",
-            UnwrapError::UnsupportedWrap { .. } => "other_wrap",
-            UnwrapError::WrongKeyFile => "wrong_key_file",
-        };
+        let reason = describe(key_file.unwrap(&bytes(&vector, "record")).err().unwrap());
         assert_eq!(reason, text(&vector, "reason"), "{}", vector["name"]);
     }
+}
+
+fn describe(error: UnwrapError) -> &'static str {
+    match error {
+        UnwrapError::Malformed => "malformed",
+        UnwrapError::UnknownVersion { .. } => "unknown_version",
+        UnwrapError::OtherKind { .. } => "other_wrap",
+        UnwrapError::WrongKeyFile => "wrong_key_file",
+        UnwrapError::WrongCredential => "wrong_credential",
+        UnwrapError::WrongPassphrase => "wrong_passphrase",
+        UnwrapError::ParametersOutOfRange => "parameters",
+        UnwrapError::OutOfMemory { .. } => "memory",
+    }
+}
+
+#[test]
+fn data_key_unwraps_only_with_its_passphrase() {
+    let unwrap = |vector: &Value| {
+        let passphrase = Passphrase::new(text(vector, "passphrase").to_owned().into());
+        let unwrapped = passphrase.unwrap(&bytes(vector, "record"));
+        unwrapped.map_err(describe)
+    };
+    for vector in list(VAULT_PROTECTION, "passphrases") {
+        let data_key = DataKey::from_bytes(array(&vector, "data_key"));
+        assert!(is_same(&unwrap(&vector).ok().unwrap(), &data_key));
+    }
+    for vector in list(VAULT_PROTECTION, "invalid_passphrases") {
+        let reason = unwrap(&vector).err().unwrap();
+        assert_eq!(reason, text(&vector, "reason"), "{}", vector["name"]);
+    }
+}
+
+#[test]
+fn data_key_unwraps_only_with_its_credential() {
+    let unwrap = |vector: &Value| {
+        let credential = KeyFile::parse(text(vector, "credential")).ok().unwrap();
+        let unwrapped = credential.unwrap_as_credential(&bytes(vector, "record"));
+        unwrapped.map_err(describe)
+    };
+    for vector in list(VAULT_PROTECTION, "credentials") {
+        let data_key = DataKey::from_bytes(array(&vector, "data_key"));
+        assert!(is_same(&unwrap(&vector).ok().unwrap(), &data_key));
+    }
+    for vector in list(VAULT_PROTECTION, "invalid_credentials") {
+        let reason = unwrap(&vector).err().unwrap();
+        assert_eq!(reason, text(&vector, "reason"), "{}", vector["name"]);
+    }
+}
+
+/// Whether one key opens what the other sealed.
+fn is_same(one: &DataKey, other: &DataKey) -> bool {
+    let place = Column {
+        table: "t",
+        pk: b"1",
+        column: "c",
+        version: 0,
+    };
+    let sealed = seal_column(one, &place, b"value", &mut ChaCha20Rng::from_seed([1; 32]));
+    open_column(other, &place, &sealed).is_ok()
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! Writes `attachment.json`, `invite.json`, `safety_number.json` and `vault.json` into
-//! `proto/vectors`, or into the directory given as an argument. The output is deterministic.
+//! Writes `attachment.json`, `invite.json`, `safety_number.json`, `vault.json` and
+//! `vault_protection.json` into `proto/vectors`, or into the directory given as an argument. The
+//! output is deterministic.
 
 mod attachment;
 mod descriptor;
 mod invite;
+mod protection;
 mod safety_number;
 mod vault;
 
@@ -22,7 +24,8 @@ fn main() -> Outcome<()> {
     write(&directory, "attachment.json", &attachment::vectors()?)?;
     write(&directory, "invite.json", &invite::vectors()?)?;
     write(&directory, "safety_number.json", &safety_number::vectors()?)?;
-    write(&directory, "vault.json", &vault::vectors()?)
+    write(&directory, "vault.json", &vault::vectors()?)?;
+    write(&directory, "vault_protection.json", &protection::vectors()?)
 }
 
 fn write(directory: &Path, name: &str, vectors: &Value) -> Outcome<()> {
