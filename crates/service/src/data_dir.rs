@@ -15,6 +15,10 @@ const PRIVATE_DIR_MODE: u32 = 0o700;
 const PRIVATE_FILE_MODE: u32 = 0o600;
 /// Permission bits of group and others.
 const NON_OWNER_BITS: u32 = 0o077;
+/// Permission bits of others.
+const OTHERS_BITS: u32 = 0o007;
+/// Variable with the directory in which systemd passes credentials to a service.
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 
 /// Data directory that this process has locked until this value is dropped.
 #[derive(Debug)]
@@ -199,14 +203,35 @@ pub fn write_secret_file(path: &Path, content: &[u8]) -> Result<(), SecretError>
     write_private(path, content).map_err(failed)
 }
 
-/// Reads a file of mode 0600. Returns `None` if it does not exist.
+/// Returns the directory in which the service manager passes credentials, if it passes any.
+#[must_use]
+pub fn credentials_directory() -> Option<PathBuf> {
+    std::env::var_os(CREDENTIALS_VARIABLE).map(PathBuf::from)
+}
+
+/// Reads a file of mode 0600, or a credential of the service. Returns `None` if it does not exist.
 ///
 /// # Errors
 /// Returns [`SecretError::TooPermissive`] if other users can read the file, and the other variants
 /// if it cannot be read.
 pub fn read_secret_file(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, SecretError> {
+    read_secret_or_credential(path, credentials_directory().as_deref())
+}
+
+/// Reads a secret file. The files of the credentials directory belong to root; an access control
+/// list, whose mask looks like the permissions of the group, lets the user of the service read them.
+fn read_secret_or_credential(
+    path: &Path,
+    credentials: Option<&Path>,
+) -> Result<Option<Zeroizing<Vec<u8>>>, SecretError> {
+    let is_credential = credentials.is_some_and(|directory| path.starts_with(directory));
+    let forbidden_bits = if is_credential {
+        OTHERS_BITS
+    } else {
+        NON_OWNER_BITS
+    };
     match File::open(path) {
-        Ok(file) => read_private(path, file).map(Some),
+        Ok(file) => read_private(path, file, forbidden_bits).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(SecretError::Failed {
             path: path.to_owned(),
@@ -258,13 +283,17 @@ fn private_file_options() -> OpenOptions {
     options
 }
 
-fn read_private(path: &Path, file: File) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+fn read_private(
+    path: &Path,
+    file: File,
+    forbidden_bits: u32,
+) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let failed = |source| SecretError::Failed {
         path: path.to_owned(),
         source,
     };
     let metadata = file.metadata().map_err(failed)?;
-    if mode(&metadata) & NON_OWNER_BITS != 0 {
+    if mode(&metadata) & forbidden_bits != 0 {
         return Err(SecretError::TooPermissive {
             path: path.to_owned(),
         });
@@ -409,5 +438,21 @@ mod tests {
             directory.read_secret("key"),
             Err(SecretError::TooPermissive { .. })
         ));
+    }
+
+    #[test]
+    fn credentials_are_readable_by_the_group() {
+        let parent = private_directory();
+        let path = parent.path().join("sealpost-key");
+        fs::write(&path, b"x").unwrap();
+        let read = |bits: u32, credentials: Option<&Path>| {
+            fs::set_permissions(&path, Permissions::from_mode(bits)).unwrap();
+            read_secret_or_credential(&path, credentials).is_ok()
+        };
+        let elsewhere = tempfile::tempdir().unwrap();
+        assert!(read(0o440, Some(parent.path())));
+        assert!(!read(0o444, Some(parent.path())));
+        assert!(!read(0o440, None));
+        assert!(!read(0o440, Some(elsewhere.path())));
     }
 }

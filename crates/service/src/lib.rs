@@ -31,8 +31,8 @@ pub mod units;
 pub use ca_file::{CaFileError, read_ca_file};
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use data_dir::{
-    DataDir, DataDirError, SecretError, create_private_directory, read_secret_file,
-    write_secret_file,
+    DataDir, DataDirError, SecretError, create_private_directory, credentials_directory,
+    read_secret_file, write_secret_file,
 };
 pub use entropy::{Entropy, entropy, random_array};
 pub use open_files::raise_open_files_limit;

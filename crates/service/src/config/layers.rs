@@ -151,6 +151,15 @@ pub fn load_defaults<S: Settings>() -> Result<S, clap::Error> {
 }
 
 impl<S: Settings> Overrides<S> {
+    /// Reads the environment, for commands that have no flags for settings.
+    ///
+    /// # Errors
+    /// A variable has an invalid value.
+    pub fn from_environment() -> Result<Self, clap::Error> {
+        let command = Self::augment_args(Command::new("environment").no_binary_name(true));
+        Self::from_arg_matches(&command.try_get_matches_from([""; 0])?)
+    }
+
     /// Returns the configuration file that the command line or the environment names.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
