@@ -29,6 +29,8 @@ pub struct Config {
     #[command(flatten)]
     pub files: Files,
     #[command(flatten)]
+    pub key: Key,
+    #[command(flatten)]
     pub checkpoint: Checkpoint,
     #[command(flatten)]
     pub backup: Backup,
@@ -59,6 +61,22 @@ pub struct Files {
         default_value_t = ByteSize::from_bytes(limits::MESSAGE_FILES_BYTES_MAX)
     )]
     pub message_size_max: ByteSize,
+}
+
+/// Secret that opens the data key at start.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// File with the passphrase of the data key, for a start without a terminal
+    #[arg(id = "key.passphrase_file", value_name = "FILE", default_value = "")]
+    pub passphrase_file: String,
+    /// Name of the systemd credential that protects the data key
+    #[arg(
+        id = "key.credential",
+        value_name = "NAME",
+        default_value = "sealpost-key"
+    )]
+    pub credential: String,
 }
 
 /// Checkpoints, from which a node recognises that its data directory was rolled back.

@@ -1,11 +1,13 @@
 //! Command-line grammar.
 
 mod backup;
+mod key;
 mod parsers;
 
 pub use backup::{
     BackupArgs, BackupCommand, BackupCreateArgs, BackupSecretArgs, BackupVerifyArgs, RestoreArgs,
 };
+pub use key::{KeyChangeArgs, KeyCommand, NewSecretArgs, ProtectionArgs, ProtectionKind};
 
 use super::units::parse_duration;
 use crate::{api::model::Deadline, config::Overrides};
@@ -65,6 +67,11 @@ pub enum Command {
     Backup(BackupArgs),
     /// Restore a node from a backup into a new data directory
     Restore(RestoreArgs),
+    /// Show or change what protects the data key, which encrypts the secrets of the node
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     /// Show the settings of the daemon
     Config {
         #[command(subcommand)]
@@ -148,6 +155,8 @@ pub struct InitArgs {
         value_parser = parse_loopback
     )]
     pub listen: SocketAddr,
+    #[command(flatten)]
+    pub protection: ProtectionArgs,
 }
 
 #[derive(Args)]

@@ -2,7 +2,7 @@
 
 use crate::{
     api::problem::{Problem, ProblemCode},
-    daemon::{backup::BackupError, next_step},
+    daemon::{backup::BackupError, next_step, vault::VaultError},
 };
 use sealpost_node_core::text::visible_line;
 use sealpost_service::{config::ConfigError, escape::escape_block};
@@ -48,6 +48,15 @@ impl From<BackupError> for CliError {
     }
 }
 
+impl From<VaultError> for CliError {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Interrupted => Self::interrupted(),
+            error => Self::failed(error.to_string(), error.next()),
+        }
+    }
+}
+
 impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
         Self::Daemon(error.into())
@@ -55,6 +64,15 @@ impl From<ConfigError> for CliError {
 }
 
 impl CliError {
+    /// Converts an error of `init` or `serve`.
+    #[must_use]
+    pub fn from_daemon(error: anyhow::Error) -> Self {
+        match error.downcast::<VaultError>() {
+            Ok(error) => error.into(),
+            Err(error) => Self::Daemon(error),
+        }
+    }
+
     #[must_use]
     pub fn failed(message: impl Into<String>, next: impl Into<String>) -> Self {
         Self::Failed {

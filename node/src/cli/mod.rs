@@ -1,6 +1,6 @@
 //! CLI: parses arguments, calls the daemon's local API and prints the results.
 //!
-//! The CLI never opens the database. Only `init`, `serve`, `backup` and `restore` use the data
+//! The CLI never opens the database. Only `init`, `serve`, `backup`, `restore` and `key` use the data
 //! directory, and they run daemon code.
 //!
 //! Start reading at [`args`]; each command is a file in [`commands`]. All output goes through
@@ -12,6 +12,7 @@ pub mod commands;
 pub mod console;
 pub mod error;
 pub mod events;
+mod key_secrets;
 mod passphrase_prompt;
 mod progress_bars;
 mod transfer_wait;
@@ -73,6 +74,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Serve(args) => commands::serve::run(&args, &data).await,
         Command::Backup(args) => Box::pin(commands::backup::run(args, &data, &mut console)).await,
         Command::Restore(args) => commands::restore::run(&args, &data, &mut console),
+        Command::Key { command } => commands::key::run(&command, &data, &mut console),
         Command::Config { command } => commands::config::run(&command, &data, &mut console),
         Command::Completions(args) => commands::completions::run(&args, &mut console),
         Command::Watch(args) => {

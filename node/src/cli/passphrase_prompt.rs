@@ -1,53 +1,58 @@
 //! Passphrases that are typed at the terminal, without being shown.
 
 use super::error::CliError;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use sealpost_age::Passphrase;
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufRead as _, BufReader, Write as _},
 };
 use zeroize::Zeroizing;
 
-/// Asks for a passphrase, which is not empty.
-pub(super) fn ask(question: &str) -> Result<Passphrase, CliError> {
-    let text = read_hidden_line(question)?;
-    Passphrase::new(text).map_err(|error| {
-        CliError::usage(
-            error.to_string(),
-            "run the command again and type a passphrase",
-        )
+/// Error of a question on the terminal.
+#[derive(Debug)]
+pub(super) enum PromptError {
+    NoTerminal,
+    /// The user pressed Ctrl-C.
+    Interrupted,
+    /// The passphrase was typed differently the second time.
+    Different,
+}
+
+impl PromptError {
+    /// Returns the error of the command. `next` says what to do without a terminal.
+    pub(super) fn into_cli_error(self, next: &str) -> CliError {
+        match self {
+            Self::NoTerminal => {
+                CliError::usage("there is no terminal to ask for the passphrase", next)
+            }
+            Self::Interrupted => CliError::interrupted(),
+            Self::Different => CliError::usage(
+                "the two passphrases differ",
+                "run the command again and type the same passphrase twice",
+            ),
+        }
+    }
+}
+
+/// Asks for a passphrase.
+pub(super) fn ask(question: &str) -> Result<Zeroizing<String>, PromptError> {
+    let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
+    let terminal = terminal.map_err(|_| PromptError::NoTerminal)?;
+    read_from(&terminal, question).map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted => PromptError::Interrupted,
+        _ => PromptError::NoTerminal,
     })
 }
 
 /// Asks for a new passphrase twice.
-pub(super) fn ask_new() -> Result<Passphrase, CliError> {
-    let first = read_hidden_line("Passphrase of the backup: ")?;
-    let second = read_hidden_line("The same passphrase again: ")?;
-    if first != second {
-        return Err(CliError::usage(
-            "the two passphrases differ",
-            "run the command again and type the same passphrase twice",
-        ));
+pub(super) fn ask_twice(question: &str) -> Result<Zeroizing<String>, PromptError> {
+    let first = ask(question)?;
+    if first != ask("The same passphrase again: ")? {
+        return Err(PromptError::Different);
     }
-    Passphrase::new(first).map_err(|error| {
-        CliError::usage(
-            error.to_string(),
-            "run the command again and type a passphrase",
-        )
-    })
-}
-
-fn read_hidden_line(question: &str) -> Result<Zeroizing<String>, CliError> {
-    let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
-    let read = terminal.and_then(|terminal| read_from(&terminal, question));
-    read.map_err(|_| {
-        CliError::usage(
-            "there is no terminal to ask for the passphrase",
-            "pass --passphrase-file FILE, or a key: --recipient KEY for a backup, \
-             --identity KEYFILE to open one",
-        )
-    })
+    Ok(first)
 }
 
 fn read_from(terminal: &File, question: &str) -> io::Result<Zeroizing<String>> {
@@ -58,11 +63,17 @@ fn read_from(terminal: &File, question: &str) -> io::Result<Zeroizing<String>> {
     let read = BufReader::new(terminal).read_line(&mut line);
     output.write_all(b"\n")?;
     read?;
+    if line.ends_with(INTERRUPT) {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
     while line.ends_with(['\n', '\r']) {
         line.pop();
     }
     Ok(line)
 }
+
+/// What Ctrl-C types.
+const INTERRUPT: char = '\u{3}';
 
 /// Terminal that does not show what is typed until this value is dropped.
 struct HiddenInput<'a> {
@@ -75,6 +86,9 @@ impl<'a> HiddenInput<'a> {
         let before = tcgetattr(terminal)?;
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
+        // Ctrl-C ends the line instead of the process, which would leave the terminal hidden.
+        hidden.local_modes.remove(LocalModes::ISIG);
+        hidden.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT as u8;
         tcsetattr(terminal, OptionalActions::Flush, &hidden)?;
         Ok(Self { terminal, before })
     }

@@ -68,11 +68,12 @@ pub(crate) struct CreatedBackup {
     pub(crate) bytes: u64,
 }
 
-/// Makes a backup of the node in `directory`, which may be running. It appears at `destination`,
+/// Makes a backup of the node in `directory`, which may be running and whose data key is open. It appears at `destination`,
 /// which must not exist, only when it is complete and on disk. If the future is dropped, the backup
 /// stops and leaves nothing behind.
 pub(crate) async fn create(
     directory: &Path,
+    data_key: DataKey,
     destination: &Path,
     protection: Arc<Protection>,
 ) -> Result<CreatedBackup, BackupError> {
@@ -81,7 +82,7 @@ pub(crate) async fn create(
     let (directory, destination) = (directory.to_owned(), destination.to_owned());
     let runtime = Handle::current();
     let created = spawn_blocking(move || {
-        let create = create_until(&directory, &destination, &protection, &stop);
+        let create = create_until(&directory, &data_key, &destination, &protection, &stop);
         runtime.block_on(create)
     });
     created
@@ -111,13 +112,13 @@ impl Write for StoppableOutput<'_> {
 /// Makes a backup. Blocks the thread.
 async fn create_until(
     directory: &Path,
+    data_key: &DataKey,
     destination: &Path,
     protection: &Protection,
     stop: &CancellationToken,
 ) -> Result<CreatedBackup, BackupError> {
-    let data_key = vault::open(directory).map_err(BackupError::DataKey)?;
     let output = UnfinishedFile::create(destination)?;
-    let (copy, node, files) = copy_database(directory, &data_key).await?;
+    let (copy, node, files) = copy_database(directory, data_key).await?;
     let now = SystemClock.now();
     let schema = MIGRATIONS.last().map_or(0, |migration| migration.version);
     let info = BackupInfo::new(node, schema, now);
@@ -133,7 +134,7 @@ async fn create_until(
     };
     let write = || -> io::Result<(u64, u64)> {
         let mut archive = ArchiveWriter::start(encryptor, &info, now)?;
-        add_small_files(&mut archive, directory, &data_key)?;
+        add_small_files(&mut archive, directory, data_key)?;
         add_file(&mut archive, EntryName::Database, &copy.path)?;
         let counts = add_disk_files(&mut archive, &directory.join(FILES_DIR), &files)?;
         archive.finish()?.finish()?;
@@ -229,8 +230,8 @@ fn describe_node(tx: &Tx<'_>) -> Result<NodeDescription, Fault> {
     })
 }
 
-/// Adds the configuration and the data key, which a new key file wraps: the one of the data
-/// directory opens nothing of the backup.
+/// Adds the configuration and the data key, which a new key file wraps: what protects the one of
+/// the data directory opens nothing of the backup.
 fn add_small_files<W: Write>(
     archive: &mut ArchiveWriter<W>,
     directory: &Path,

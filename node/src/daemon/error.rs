@@ -13,11 +13,6 @@ pub(crate) enum DaemonError {
     NoNode { directory: PathBuf },
     #[error("{} holds a node already", directory.display())]
     NodeExists { directory: PathBuf },
-    #[error("the key file {} is missing", path.display())]
-    NoKeyFile { path: PathBuf },
-    /// The key file is damaged, of another version or from another directory.
-    #[error("the key file cannot be used: {reason}")]
-    UnusableKeyFile { reason: String },
     /// A setting is invalid by itself or together with others.
     #[error("{error:#}")]
     Setting { error: anyhow::Error },
@@ -45,9 +40,6 @@ impl DaemonError {
             }
             Self::NodeExists { .. } => {
                 "start it: sealpost serve. For another node, choose another directory with --data"
-            }
-            Self::NoKeyFile { .. } | Self::UnusableKeyFile { .. } => {
-                "restore the key file from a copy of this data directory, or restore a backup"
             }
             Self::Setting { .. } => "correct the setting, then start the node again",
             Self::Listen { error, .. } => match error.kind() {

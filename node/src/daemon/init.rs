@@ -1,7 +1,11 @@
 //! `sealpost init`: creates the keys and the database of a new node. Nothing is sent; the daemon
 //! registers with the relay when it starts.
 
-use super::{error::DaemonError, serve::open_store, vault};
+use super::{
+    error::DaemonError,
+    serve::open_store,
+    vault::{self, NewProtection},
+};
 use crate::{hex, store::settings};
 use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
@@ -28,6 +32,8 @@ pub(crate) struct NewNode {
     pub(crate) registration_token: Option<Zeroizing<String>>,
     /// Address of the local API.
     pub(crate) listen: SocketAddr,
+    /// What protects the data key.
+    pub(crate) protection: NewProtection,
 }
 
 /// Node that was created.
@@ -56,7 +62,7 @@ pub(crate) async fn init(args: NewNode) -> anyhow::Result<CreatedNode> {
         .sign_card(&args.name, now)
         .context("choose a name of 1 to 64 bytes")?;
     let directory = DataDir::open(&args.data)?;
-    let store = open_store(&directory, vault::create(&directory)?)?;
+    let store = open_store(&directory, vault::create(&directory, &args.protection)?)?;
     let row = settings::Settings {
         name: args.name.clone(),
         identity: identity.encode(),

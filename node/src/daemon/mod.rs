@@ -36,7 +36,7 @@ mod scripted_relay;
 mod serve;
 mod submission;
 pub(crate) mod transfer;
-mod vault;
+pub(crate) mod vault;
 mod worker;
 
 pub(crate) use backup::schedule::BackupStatus;

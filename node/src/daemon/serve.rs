@@ -11,7 +11,7 @@ use super::{
     registration::{keep_registered, keep_webhook_active},
     relay_jobs, restored, submission,
     transfer::{self, EarlyUploads},
-    vault,
+    vault::{self, KeySecrets},
 };
 use crate::{
     config::Config,
@@ -68,11 +68,12 @@ pub(crate) struct LocalApiRouters {
 /// Runs the node until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// The directory has no node or is in use, its database is newer than this program, or an address
-/// is taken.
+/// The directory has no node or is in use, its data key cannot be opened, its database is newer
+/// than this program, or an address is taken.
 pub(crate) async fn serve(
     data: &Path,
     config: Config,
+    secrets: &dyn KeySecrets,
     registration_token: Option<Zeroizing<String>>,
     routers: Routers,
 ) -> anyhow::Result<()> {
@@ -80,14 +81,15 @@ pub(crate) async fn serve(
         return Err(DaemonError::no_node(data).into());
     }
     let directory = DataDir::open(data)?;
-    let data_key = vault::open(directory.path())?;
+    let data_key = vault::open_locked(&directory, secrets)?;
     logs::init(config.log.format, &config.log.filter)?;
-    let store = open_store(&directory, data_key)?;
+    let store = open_store(&directory, data_key.clone())?;
     if let Some(token) = registration_token {
         let stored = move |tx: &mut Tx<'_>| settings::set_registration_token(tx, &token);
         store.write(SystemClock.now(), stored).await?;
     }
-    let bound = open(store, &directory, &config, Shutdown::on_signals()?).await?;
+    let shutdown = Shutdown::on_signals()?;
+    let bound = open(store, data_key, &directory, &config, shutdown).await?;
     let database = bound.components.database.clone();
     let known = |file| database.read(move |tx| files::has_disk_file(tx, file));
     bound.components.files.remove_leftovers(known).await?;
@@ -137,6 +139,7 @@ struct BoundNode {
 
 async fn open(
     store: Store,
+    data_key: DataKey,
     directory: &DataDir,
     config: &Config,
     shutdown: Shutdown,
@@ -153,7 +156,7 @@ async fn open(
     let identity = NodeIdentity::from_settings(&settings, config.files.download.0)?;
     let fingerprint = hex::encode(identity.keys.fingerprint().as_bytes());
     let backup_schedule =
-        BackupSchedule::from_settings(&config.backup, directory.path(), &fingerprint)
+        BackupSchedule::from_settings(&config.backup, directory.path(), data_key, &fingerprint)
             .map_err(|error| DaemonError::Setting { error })?;
     let api_listener = listen(settings.listen).await?;
     let address = api_listener.local_addr()?;

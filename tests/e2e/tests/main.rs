@@ -13,6 +13,7 @@ mod docs;
 mod examples;
 mod exchange;
 mod files;
+mod key;
 mod kill;
 mod local_access;
 mod lost_account;

@@ -1,5 +1,6 @@
 //! Arguments of `sealpost backup` and `sealpost restore`.
 
+use super::key::ProtectionArgs;
 use clap::{Args, Subcommand, ValueHint};
 use sealpost_age::Recipient;
 use std::path::PathBuf;
@@ -58,6 +59,8 @@ pub struct RestoreArgs {
     /// Restore only if the backup is of the node with this fingerprint
     #[arg(long, value_name = "HEX")]
     pub fingerprint: Option<String>,
+    #[command(flatten)]
+    pub protection: ProtectionArgs,
 }
 
 /// What decrypts a backup.

@@ -6,13 +6,19 @@ use crate::{
         args::{BackupArgs, BackupCommand, BackupCreateArgs, BackupVerifyArgs},
         console::Console,
         error::CliError,
-        passphrase_prompt,
+        key_secrets::{self, CurrentSecrets},
+        passphrase_prompt::{self, PromptError},
         units::{format_count, format_size},
     },
-    daemon::backup::{self, BackupContents, Protection},
+    daemon::{
+        backup::{self, BackupContents, Protection},
+        vault,
+    },
 };
+use sealpost_age::Passphrase;
 use serde::Serialize;
 use std::{path::Path, sync::Arc};
+use zeroize::Zeroizing;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -64,6 +70,8 @@ async fn create(
     data: &Path,
     console: &mut Console,
 ) -> Result<(), CliError> {
+    let secrets = CurrentSecrets::from_settings(&key_secrets::load_settings(data)?);
+    let data_key = vault::open(data, &secrets)?;
     let protection = protection(&args)?;
     let Some(file) = args.file else {
         return Err(CliError::usage(
@@ -72,7 +80,7 @@ async fn create(
         ));
     };
     let created = tokio::select! {
-        created = backup::create(data, &file, Arc::new(protection)) => created?,
+        created = backup::create(data, data_key, &file, Arc::new(protection)) => created?,
         _ = tokio::signal::ctrl_c() => return Err(CliError::Interrupted {
             next: "run the command again; no backup was written".into(),
         }),
@@ -101,9 +109,27 @@ fn protection(args: &BackupCreateArgs) -> Result<Protection, CliError> {
     }
     let passphrase = match &args.passphrase_file {
         Some(path) => backup::read_passphrase(path)?,
-        None => passphrase_prompt::ask_new()?,
+        None => ask_passphrase(passphrase_prompt::ask_twice)?,
     };
     Ok(Protection::Passphrase(passphrase))
+}
+
+/// Asks for the passphrase of a backup, which is not empty.
+pub(super) fn ask_passphrase(
+    ask: impl FnOnce(&str) -> Result<Zeroizing<String>, PromptError>,
+) -> Result<Passphrase, CliError> {
+    let text = ask("Passphrase of the backup: ").map_err(|error| {
+        error.into_cli_error(
+            "pass --passphrase-file FILE, or a key: --recipient KEY for a backup, \
+             --identity KEYFILE to open one",
+        )
+    })?;
+    Passphrase::new(text).map_err(|error| {
+        CliError::usage(
+            error.to_string(),
+            "run the command again and type a passphrase",
+        )
+    })
 }
 
 fn verify(args: &BackupVerifyArgs, console: &mut Console) -> Result<(), CliError> {

@@ -1,13 +1,21 @@
 //! `sealpost init`
 
 use crate::{
-    cli::{args::InitArgs, console::Console, error::CliError},
+    cli::{
+        args::{InitArgs, ProtectionArgs},
+        console::Console,
+        error::CliError,
+        key_secrets,
+    },
     daemon::{self, NewNode},
 };
 use std::path::PathBuf;
 
 /// Creates a node in the data directory.
 pub async fn run(args: InitArgs, data: PathBuf, console: &mut Console) -> Result<(), CliError> {
+    let ProtectionArgs { protection, secret } = &args.protection;
+    let settings = key_secrets::load_settings(&data)?;
+    let protection = key_secrets::new_protection(*protection, secret, &settings)?;
     let new = NewNode {
         data,
         name: args.name,
@@ -16,8 +24,9 @@ pub async fn run(args: InitArgs, data: PathBuf, console: &mut Console) -> Result
         webhook_listen: args.webhook_listen,
         registration_token: args.token.registration_token,
         listen: args.listen,
+        protection,
     };
-    let created = daemon::init(new).await.map_err(CliError::Daemon)?;
+    let created = daemon::init(new).await.map_err(CliError::from_daemon)?;
     if console.is_json() {
         return console.print_json(&created);
     }

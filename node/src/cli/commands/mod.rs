@@ -10,6 +10,7 @@ pub mod inbox;
 pub mod init;
 pub mod invite;
 pub mod invites;
+pub mod key;
 pub mod read;
 pub mod recover;
 pub mod restore;

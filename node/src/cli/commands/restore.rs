@@ -1,12 +1,12 @@
 //! `sealpost restore`
 
-use super::backup::{Contents, print_contents};
+use super::backup::{Contents, ask_passphrase, print_contents};
 use crate::{
     cli::{
-        args::{BackupSecretArgs, RestoreArgs},
+        args::{BackupSecretArgs, ProtectionArgs, RestoreArgs},
         console::Console,
         error::CliError,
-        passphrase_prompt,
+        key_secrets, passphrase_prompt,
         units::shell_quote,
     },
     daemon::backup::{self, EncryptedBackup, OpenBackup, Secret},
@@ -16,7 +16,11 @@ use std::path::Path;
 /// Restores a node from a backup into a new data directory.
 pub fn run(args: &RestoreArgs, data: &Path, console: &mut Console) -> Result<(), CliError> {
     let fingerprint = args.fingerprint.as_deref().map(str::to_ascii_lowercase);
-    let contents = unlock(&args.file, &args.secret)?.restore(data, fingerprint.as_deref())?;
+    let backup = unlock(&args.file, &args.secret)?;
+    let ProtectionArgs { protection, secret } = &args.protection;
+    let settings = key_secrets::load_settings(data)?;
+    let protection = key_secrets::new_protection(*protection, secret, &settings)?;
+    let contents = backup.restore(data, &protection, fingerprint.as_deref())?;
     if console.is_json() {
         return console.print_json(&Contents::from(&contents));
     }
@@ -41,7 +45,7 @@ pub(super) fn unlock(file: &Path, args: &BackupSecretArgs) -> Result<OpenBackup,
         (Some(path), _) => Secret::Identities(backup::read_identities(path)?),
         (None, Some(path)) => Secret::Passphrase(backup::read_passphrase(path)?),
         (None, None) if encrypted.needs_passphrase() => {
-            Secret::Passphrase(passphrase_prompt::ask("Passphrase of the backup: ")?)
+            Secret::Passphrase(ask_passphrase(passphrase_prompt::ask)?)
         }
         (None, None) => {
             return Err(CliError::usage(

@@ -1,10 +1,13 @@
 //! Errors of backups and restores, each with what to do next.
 
-use crate::{daemon::next_step::next_step, fault::Fault};
+use crate::{
+    daemon::{next_step::next_step, vault::VaultError},
+    fault::Fault,
+};
 use sealpost_age::{EncryptError, PayloadError, ReadHeaderError, UnlockError};
 use sealpost_service::DataDirError;
 use sealpost_sqlite::OpenError;
-use std::{error::Error, io, path::PathBuf};
+use std::{borrow::Cow, error::Error, io, path::PathBuf};
 
 /// Error of a backup or a restore.
 #[derive(Debug, thiserror::Error)]
@@ -15,9 +18,9 @@ pub(crate) enum BackupError {
     Unfinished { path: PathBuf },
     #[error("another backup of this node is running")]
     Running,
-    /// The data key of the node cannot be opened.
-    #[error("{0:#}")]
-    DataKey(anyhow::Error),
+    /// The data key of the node cannot be opened or protected.
+    #[error(transparent)]
+    DataKey(#[from] VaultError),
     #[error("the database could not be copied: {0}")]
     Database(#[from] sealpost_sqlite::BackupError),
     #[error(transparent)]
@@ -57,12 +60,12 @@ pub(crate) enum BackupError {
 
 impl BackupError {
     /// Returns the next step for the user.
-    pub(crate) fn next(&self) -> &'static str {
-        match self {
+    pub(crate) fn next(&self) -> Cow<'static, str> {
+        let next = match self {
             Self::Exists { .. } => "choose another name; an existing file is never overwritten",
             Self::Unfinished { .. } => "if none is running, delete it and run the command again",
             Self::Running => "wait until it has finished, then run the command again",
-            Self::DataKey(error) => next_step(error.as_ref()),
+            Self::DataKey(error) => return error.next().into(),
             Self::Database(error) => next_step(error),
             Self::OpenDatabase(error) => next_step(error),
             Self::Fault(error) => next_step(error),
@@ -95,7 +98,8 @@ impl BackupError {
                  directory away first if it belongs to this node"
             }
             Self::DataDirectory(error) => next_step(error),
-        }
+        };
+        next.into()
     }
 
     /// Describes why the archive cannot be read: it is damaged, or the disk fails.

@@ -1,6 +1,7 @@
 //! What encrypts a backup, and what decrypts it.
 
 use super::error::BackupError;
+use crate::daemon::vault::read_secret_line;
 use rand_core::CryptoRng;
 use sealpost_age::{Encryptor, Identity, Passphrase, Recipient, WorkFactor};
 use sealpost_service::read_secret_file;
@@ -36,11 +37,8 @@ pub(crate) enum Secret {
 
 /// Reads a passphrase from a file that others cannot read. A line break after it does not count.
 pub(crate) fn read_passphrase(path: &Path) -> Result<Passphrase, BackupError> {
-    let content = read_text(path)?;
-    let text = content.strip_suffix('\n').unwrap_or(&content);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    Passphrase::new(Zeroizing::new(text.to_owned()))
-        .map_err(|error| secret_error(path, error.to_string()))
+    let text = read_secret_line(path).map_err(|reason| secret_error(path, reason))?;
+    Passphrase::new(text).map_err(|error| secret_error(path, error.to_string()))
 }
 
 /// Reads the identities of a key file of `age-keygen` that others cannot read.

@@ -9,7 +9,7 @@ use super::{
     unfinished::file_error,
 };
 use crate::{
-    daemon::vault,
+    daemon::vault::{self, NewProtection},
     files::DiskFileId,
     store::{self, MIGRATIONS, OPTIONS, backup_copy},
 };
@@ -89,9 +89,10 @@ impl OpenBackup {
     pub(crate) fn restore(
         self,
         directory: &Path,
+        protection: &NewProtection,
         expected_fingerprint: Option<&str>,
     ) -> Result<BackupContents, BackupError> {
-        restore::restore(self, directory, expected_fingerprint)
+        restore::restore(self, directory, protection, expected_fingerprint)
     }
 
     pub(super) fn read(self, sink: &mut impl EntrySink) -> Result<BackupInfo, BackupError> {

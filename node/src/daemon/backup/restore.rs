@@ -9,7 +9,7 @@ use super::{
 use crate::{
     daemon::{
         serve::{DATABASE_FILE, FILES_DIR},
-        vault::{self, DATA_KEY_FILE, KEY_FILE},
+        vault::{self, DATA_KEY_FILE, KEY_FILE, NewProtection},
     },
     store::{MIGRATIONS, OPTIONS},
 };
@@ -27,6 +27,7 @@ const WRITE_BYTES: usize = 256 * 1024;
 pub(super) fn restore(
     backup: OpenBackup,
     directory: &Path,
+    protection: &NewProtection,
     expected_fingerprint: Option<&str>,
 ) -> Result<BackupContents, BackupError> {
     check_is_free(directory)?;
@@ -38,7 +39,7 @@ pub(super) fn restore(
         bytes: 0,
     };
     let info = backup.read(&mut unfinished)?;
-    let missing = finish_content(&unfinished.path, &info)?;
+    let missing = finish_content(&unfinished.path, &info, protection)?;
     let contents = BackupContents {
         info,
         files: unfinished.files,
@@ -66,9 +67,13 @@ fn check_is_free(directory: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// Checks the restored database and wraps the data key with a new key file, because the one in the
-/// backup may be known to whoever could read the backup. Returns the number of missing files.
-fn finish_content(directory: &Path, info: &BackupInfo) -> Result<u64, BackupError> {
+/// Checks the restored database and protects the data key, because the key file in the backup may
+/// be known to whoever could read the backup. Returns the number of missing files.
+fn finish_content(
+    directory: &Path,
+    info: &BackupInfo,
+    protection: &NewProtection,
+) -> Result<u64, BackupError> {
     let read = |name: &str| {
         let content = read_secret_file(&directory.join(name))
             .map_err(|error| BackupError::Damaged(error.to_string()))?;
@@ -85,16 +90,7 @@ fn finish_content(directory: &Path, info: &BackupInfo) -> Result<u64, BackupErro
     let missing = named
         .iter()
         .filter(|file| !files.join(file.to_string()).exists());
-    let wrapped = vault::wrap(&data_key);
-    for (name, content) in [
-        (KEY_FILE, wrapped.key_file.as_bytes()),
-        (DATA_KEY_FILE, wrapped.data_key.as_slice()),
-    ] {
-        let path = directory.join(name);
-        fs::write(&path, content)
-            .and_then(|()| File::open(&path)?.sync_all())
-            .map_err(file_error(&path))?;
-    }
+    vault::protect(directory, &data_key, protection)?;
     Ok(missing.count() as u64)
 }
 

@@ -13,6 +13,7 @@ use crate::{
 };
 use anyhow::{Context as _, bail};
 use sealpost_age::Recipient;
+use sealpost_e2ee::vault::DataKey;
 use sealpost_proto::{Timestamp, limits};
 use std::{
     fs,
@@ -34,6 +35,7 @@ pub(crate) struct BackupSchedule {
     target: PathBuf,
     /// Data directory of the node.
     data: PathBuf,
+    data_key: DataKey,
     /// Beginning of the names of the backups.
     prefix: String,
     protection: Arc<Protection>,
@@ -47,6 +49,7 @@ impl BackupSchedule {
     pub(crate) fn from_settings(
         settings: &config::Backup,
         data: &Path,
+        data_key: DataKey,
         fingerprint: &str,
     ) -> anyhow::Result<Option<Self>> {
         let Some(every) = settings.every.interval() else {
@@ -74,6 +77,7 @@ impl BackupSchedule {
             copies: settings.copies.try_into().unwrap_or(usize::MAX).max(1),
             target: PathBuf::from(&settings.directory),
             data: data.to_owned(),
+            data_key,
             prefix: format!("sealpost-{prefix}-"),
             protection: Arc::new(protection),
         }))
@@ -114,7 +118,9 @@ impl BackupSchedule {
         self.remove_unfinished()?;
         let name = format!("{}{}{EXTENSION}", self.prefix, utc::format_compact(now));
         let destination = self.target.join(name);
-        let created = create(&self.data, &destination, Arc::clone(&self.protection)).await?;
+        let data_key = self.data_key.clone();
+        let protection = Arc::clone(&self.protection);
+        let created = create(&self.data, data_key, &destination, protection).await?;
         let backups = self.list()?;
         let excess = backups.len().saturating_sub(self.copies);
         for (_, path) in &backups[..excess] {
@@ -244,7 +250,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Backup, BackupInterval},
-        daemon::NodeComponents,
+        daemon::{NodeComponents, vault::tests::open_with_key_file_only},
     };
     use sealpost_proto::Origin;
     use sealpost_service::ManualClock;
@@ -278,7 +284,8 @@ mod tests {
         let load = |change: &dyn Fn(&mut Backup)| {
             let mut settings = settings(target.path());
             change(&mut settings);
-            BackupSchedule::from_settings(&settings, Path::new("data"), "00ff")
+            let data_key = DataKey::from_bytes([7; 32]);
+            BackupSchedule::from_settings(&settings, Path::new("data"), data_key, "00ff")
         };
         assert!(load(&|_| {}).unwrap().is_some());
         assert!(
@@ -309,9 +316,14 @@ mod tests {
         let clock = ManualClock::new(START);
         let origin = Origin::parse("http://127.0.0.1:1").unwrap();
         let components = NodeComponents::for_test(data.path(), origin, clock.clone()).await;
-        let schedule = BackupSchedule::from_settings(&settings(target.path()), &node, "00ff")
-            .unwrap()
-            .unwrap();
+        let schedule = BackupSchedule::from_settings(
+            &settings(target.path()),
+            &node,
+            open_with_key_file_only(&node),
+            "00ff",
+        )
+        .unwrap()
+        .unwrap();
         let status = Arc::new(BackupStatus::default());
         let mut task = ScheduledBackups {
             schedule,

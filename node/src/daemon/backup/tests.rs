@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    daemon::{NewNode, init},
+    daemon::{
+        NewNode, init,
+        vault::{NewProtection, tests::open_with_key_file_only as open_data_key},
+    },
     files::DiskFileId,
     pairing::{self, InviteOptions},
     store::{Store, connections, restoration},
@@ -16,6 +19,8 @@ use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 const KEY: &str = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
+/// The key file is in the restored directory.
+const KEY_FILE: NewProtection = NewProtection::KeyFile(None);
 const FILE: DiskFileId = DiskFileId::from_bytes([7; 16]);
 
 /// Creates a node.
@@ -28,6 +33,7 @@ pub(super) async fn init_node(data: &Path) {
         webhook_listen: None,
         registration_token: None,
         listen: ([127, 0, 0, 1], 0).into(),
+        protection: NewProtection::KeyFile(None),
     };
     init(new).await.unwrap();
 }
@@ -66,7 +72,8 @@ impl Fixture {
     }
 
     async fn back_up(&self, name: &str) -> Result<CreatedBackup, BackupError> {
-        create(&self.data(), &self.path(name), recipient()).await
+        let data = self.data();
+        create(&data, open_data_key(&data), &self.path(name), recipient()).await
     }
 
     fn open(&self, name: &str) -> Result<OpenBackup, BackupError> {
@@ -84,7 +91,7 @@ impl Fixture {
 }
 
 fn open(data: &Path) -> Store {
-    open_store_at(&data.join(DATABASE_FILE), vault::open(data).unwrap()).unwrap()
+    open_store_at(&data.join(DATABASE_FILE), open_data_key(data)).unwrap()
 }
 
 fn recipient() -> Arc<Protection> {
@@ -141,7 +148,7 @@ async fn restored_node_is_the_same() {
     let contents = fixture
         .open("backup")
         .unwrap()
-        .restore(&restored, None)
+        .restore(&restored, &KEY_FILE, None)
         .unwrap();
     assert_eq!((contents.files, contents.missing), (1, 0));
     assert_eq!(contents.info.name, "Acme");
@@ -173,7 +180,7 @@ async fn backup_contains_no_session_secrets() {
     fixture
         .open("backup")
         .unwrap()
-        .restore(&restored, None)
+        .restore(&restored, &KEY_FILE, None)
         .unwrap();
     let count = |tx: &mut Tx<'_>| {
         let (mut sessions, mut bundles) = (0, 0);
@@ -214,7 +221,8 @@ async fn missing_files_do_not_fail_a_backup() {
 async fn wrong_secrets_are_refused() {
     let fixture = Fixture::new().await;
     let protection = Arc::new(Protection::Passphrase(passphrase("correct horse")));
-    create(&fixture.data(), &fixture.path("backup"), protection)
+    let (data, data_key) = (fixture.data(), open_data_key(&fixture.data()));
+    create(&data, data_key, &fixture.path("backup"), protection)
         .await
         .unwrap();
     let open = || EncryptedBackup::open(&fixture.path("backup")).unwrap();
@@ -246,7 +254,7 @@ async fn every_truncated_backup_is_refused() {
         let verified = fixture.open("cut").and_then(OpenBackup::verify);
         assert!(verified.is_err(), "{length}");
         let opened = fixture.open("cut");
-        let outcome = opened.and_then(|backup| backup.restore(&restored, None));
+        let outcome = opened.and_then(|backup| backup.restore(&restored, &KEY_FILE, None));
         assert!(outcome.is_err() && !restored.exists(), "{length}");
     }
     fs::write(fixture.path("cut"), [bytes.as_slice(), b"x"].concat()).unwrap();
@@ -311,7 +319,9 @@ async fn newer_backups_are_refused() {
         let before = std::mem::replace(&mut entries[0].1, info.replace(old, new).into_bytes());
         encrypt(&fixture.path("newer"), &pack(&entries));
         let opened = fixture.open("newer").unwrap();
-        let error = opened.restore(&fixture.path("restored"), None).unwrap_err();
+        let error = opened
+            .restore(&fixture.path("restored"), &KEY_FILE, None)
+            .unwrap_err();
         assert!(matches!(error, BackupError::Newer { .. }), "{error}");
         entries[0].1 = before;
     }
@@ -325,7 +335,7 @@ async fn restore_checks_which_node_it_is() {
     let restored = fixture.path("restored");
     let restore = |expected: &str| {
         let opened = fixture.open("backup").unwrap();
-        opened.restore(&restored, Some(expected))
+        opened.restore(&restored, &KEY_FILE, Some(expected))
     };
     let Err(BackupError::OtherNode { name, fingerprint }) = restore("00") else {
         panic!("another fingerprint was expected");
@@ -339,7 +349,12 @@ async fn restore_checks_which_node_it_is() {
 async fn restore_replaces_nothing() {
     let fixture = Fixture::new().await;
     fixture.back_up("backup").await.unwrap();
-    let restore = |directory: &Path| fixture.open("backup").unwrap().restore(directory, None);
+    let restore = |directory: &Path| {
+        fixture
+            .open("backup")
+            .unwrap()
+            .restore(directory, &KEY_FILE, None)
+    };
     let error = restore(&fixture.data()).unwrap_err();
     assert!(matches!(error, BackupError::NotEmpty { .. }), "{error}");
     let running = sealpost_service::DataDir::open(&fixture.data()).unwrap();
@@ -366,8 +381,10 @@ async fn backup_overwrites_nothing() {
     fs::write(fixture.path("other.unfinished"), "").unwrap();
     let error = fixture.back_up("other").await.unwrap_err();
     assert!(matches!(error, BackupError::Unfinished { .. }), "{error}");
-    let error = create(&fixture.path("nothing"), &fixture.path("new"), recipient()).await;
-    assert!(matches!(error, Err(BackupError::DataKey(_))), "{error:?}");
+    let data_key = open_data_key(&fixture.data());
+    let (nothing, new) = (fixture.path("nothing"), fixture.path("new"));
+    let error = create(&nothing, data_key, &new, recipient()).await;
+    assert!(matches!(error, Err(BackupError::File { .. })), "{error:?}");
     assert_eq!(
         fixture.leftovers(&["data", "backup", "other.unfinished"]),
         [""; 0]
@@ -397,7 +414,14 @@ async fn stopped_backups_leave_nothing() {
     stop.cancel();
     let (data, destination) = (fixture.data(), fixture.path("backup"));
     let protection = recipient();
-    let stopped = create_until(&data, &destination, &protection, &stop).await;
+    let stopped = create_until(
+        &data,
+        &open_data_key(&data),
+        &destination,
+        &protection,
+        &stop,
+    )
+    .await;
     assert!(stopped.unwrap_err().to_string().contains("stopped"));
     assert_eq!(fixture.leftovers(&["data"]), [""; 0]);
     assert!(!data.join(COPY_FILE).exists());
