@@ -147,9 +147,11 @@ fn damage_is_reported_at_every_read() {
     let mut decryptor = unlock(&file, identity(0)).unwrap();
     let mut buffer = vec![0; CONTENT_BYTES];
     decryptor.read_exact(&mut buffer[..CHUNK_BYTES]).unwrap();
-    for _ in 0..3 {
+    // More reads than there are chunks: the end of the file is not reached.
+    for _ in 0..5 {
         let error = decryptor.read(&mut buffer).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert_eq!(error.to_string(), PayloadError::Damaged.to_string());
     }
     assert!(decryptor.finish().is_err());
 }
