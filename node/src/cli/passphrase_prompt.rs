@@ -11,7 +11,7 @@ use std::{
 use zeroize::Zeroizing;
 
 /// Error of a question on the terminal.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum PromptError {
     NoTerminal,
     /// The user pressed Ctrl-C.
