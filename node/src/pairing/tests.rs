@@ -1,10 +1,7 @@
 use super::*;
 use crate::testing::{START, TestNode, carry, connect_nodes, settle};
 use sealpost_node_core::model::{ConnectionStatus, UserId};
-use sealpost_proto::{
-    ErrorCode,
-    wire::{DeliveryOutcome, SubmitOutcome},
-};
+use sealpost_proto::wire::DeliveryOutcome;
 
 fn three() -> [TestNode; 3] {
     [
