@@ -138,19 +138,34 @@ CREATE UNIQUE INDEX messages_own ON messages (uuid) WHERE author_user IS NOT NUL
 CREATE UNIQUE INDEX messages_received ON messages (author_connection, uuid)
     WHERE author_connection IS NOT NULL;
 
--- A posting is one message in one chat: CMG-<chat>-<number>. Numbers have no gaps.
+-- A posting is one message in one chat: CMG-<chat>-<number>. Numbers count arrivals without gaps. The
+-- display order is (sort, life, seq, number). A message that arrives after one that its sender sent
+-- later has the sort key of that one, any other message has its own number.
 CREATE TABLE postings (
     chat    TEXT NOT NULL REFERENCES chats (id),
     number  INTEGER NOT NULL,
     message INTEGER NOT NULL REFERENCES messages (id),
     own     INTEGER NOT NULL,
-    sort    INTEGER NOT NULL, -- display order: (sort, number)
-    seq     INTEGER NOT NULL, -- assigned by the sender; 0 for our own
+    sort    INTEGER NOT NULL,
+    life    INTEGER NOT NULL, -- of the sender's incarnation; 0 for our own
+    seq     INTEGER NOT NULL, -- assigned by the sender in that incarnation; 0 for our own
     files   INTEGER NOT NULL,
     PRIMARY KEY (chat, number),
     UNIQUE (message, chat)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX postings_in_display_order ON postings (chat, sort, life, seq, number);
+CREATE INDEX postings_by_sender ON postings (chat, own, life, seq, sort);
 CREATE INDEX postings_with_files ON postings (chat, files) WHERE files > 0;
+
+-- Order of the incarnations of a peer: what it sent in an earlier one is shown before what it sent in
+-- a later one, whenever it arrives.
+CREATE TABLE lives (
+    connection  TEXT NOT NULL REFERENCES connections (id),
+    incarnation BLOB NOT NULL,
+    life        INTEGER NOT NULL,
+    PRIMARY KEY (connection, incarnation)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX lives_in_order ON lives (connection, life);
 
 -- The number up to which a user has read a chat.
 CREATE TABLE read_positions (
@@ -209,6 +224,8 @@ CREATE TABLE files (
     blob_request_reason  TEXT,          -- why that request waits
     blob_request_attempt INTEGER NOT NULL DEFAULT 0,
     blob_request_next_at INTEGER NOT NULL DEFAULT 0,
+    requests             INTEGER NOT NULL DEFAULT 0, -- incoming: to its sender to upload it again
+    requested_at         INTEGER, -- incoming: when the sender was asked, until it responds
     created_at           INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX files_with_transfer ON files (next_at)
@@ -239,6 +256,19 @@ CREATE TABLE delivery_files (
     PRIMARY KEY (message, connection, file),
     FOREIGN KEY (message, connection) REFERENCES deliveries (message, connection)
 ) STRICT, WITHOUT ROWID;
+
+-- Requests of recipients to upload one of our files again.
+CREATE TABLE upload_requests (
+    connection   TEXT NOT NULL REFERENCES connections (id),
+    file         TEXT NOT NULL REFERENCES files (id),
+    message      BLOB NOT NULL,    -- uuid of the message that the request names
+    uploads      INTEGER NOT NULL, -- number of uploads that this recipient has caused
+    requested_at INTEGER NOT NULL, -- when it caused the last one
+    is_open      INTEGER NOT NULL, -- whether the recipient waits for the outcome
+    PRIMARY KEY (connection, file)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX upload_requests_open ON upload_requests (file) WHERE is_open;
+CREATE INDEX upload_requests_by_time ON upload_requests (requested_at);
 
 -- Blobs that no row of files references, although the relay may have parts of them. The node asks
 -- the relay to delete them. The blob of a file that is being sealed is listed too, until the

@@ -11,7 +11,8 @@ use crate::{
 };
 use sealpost_e2ee::payload::ReceiptKind;
 use sealpost_node_core::model::{
-    ChatId, ContentType, Direction, DisplayPosition, MessageId, MessageUuid, UserId, read_up_to,
+    ChatId, ContentType, Direction, DisplayPosition, MessageId, MessageUuid, SenderPosition,
+    UserId, read_up_to,
 };
 
 /// Name of the author of system messages.
@@ -40,7 +41,7 @@ pub(crate) fn add_system_message(
         chat,
         message: messages::insert(tx, &new)?,
         direction: Direction::In,
-        seq: 0,
+        sender: SenderPosition::OWN,
         files: 0,
     };
     let id = postings::insert(tx, &posting)?;
@@ -48,9 +49,9 @@ pub(crate) fn add_system_message(
     Ok(id)
 }
 
-/// Marks a message as read, together with the earlier messages of its chat ([`read_up_to`]). Queues
-/// read receipts for messages that are read for the first time. Returns the number of messages that
-/// were unread before.
+/// Marks a message as read, together with those that its chat shows above it ([`read_up_to`]).
+/// Queues read receipts for messages that are read for the first time. Returns the number of
+/// messages that were unread before.
 ///
 /// # Errors
 /// Refuses with `not_found`.
@@ -63,7 +64,7 @@ pub fn mark_read(tx: &Tx<'_>, user: UserId, id: MessageId) -> Result<u64, Fault>
     let to = read_up_to(
         from,
         message,
-        postings::load_display_positions_after(tx, id.chat, from)?,
+        postings::load_incoming_positions_after(tx, id.chat, from)?,
     );
     if to == from {
         return Ok(0);
@@ -83,7 +84,7 @@ fn report_read(tx: &Tx<'_>, chat: ChatId, message: DisplayPosition) -> Result<()
     let to = read_up_to(
         from,
         message,
-        postings::load_display_positions_after(tx, chat, from)?,
+        postings::load_incoming_positions_after(tx, chat, from)?,
     );
     if to == from {
         return Ok(());
@@ -98,71 +99,4 @@ fn report_read(tx: &Tx<'_>, chat: ChatId, message: DisplayPosition) -> Result<()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{Pair, connected_pair, settle};
-    use sealpost_proto::DeliveryStatus;
-
-    fn read(pair: &mut Pair, id: MessageId) -> u64 {
-        pair.bolt.step(|tx, _| mark_read(tx, UserId::FIRST, id))
-    }
-
-    fn receipts_due(pair: &Pair) -> i64 {
-        pair.bolt.query_number("SELECT count(*) FROM receipts_due")
-    }
-
-    #[test]
-    fn earlier_messages_become_read_too() {
-        let mut pair = connected_pair(240);
-        let sent = ["one", "two", "three"].map(|text| pair.acme.send(pair.to_bolt, text));
-        settle(&mut pair.acme, &mut pair.bolt);
-        let received: Vec<_> = pair
-            .bolt
-            .received()
-            .iter()
-            .map(|posting| posting.id)
-            .collect();
-        assert_eq!(read(&mut pair, received[1]), 2);
-        assert_eq!(receipts_due(&pair), 2);
-        let is_read: Vec<_> = pair
-            .bolt
-            .received()
-            .iter()
-            .map(|posting| posting.is_read)
-            .collect();
-        assert_eq!(is_read, [true, true, false]);
-        settle(&mut pair.bolt, &mut pair.acme);
-        let statuses = sent.map(|message| pair.acme.delivery(&message).status);
-        let expected = [
-            DeliveryStatus::Read,
-            DeliveryStatus::Read,
-            DeliveryStatus::Delivered,
-        ];
-        assert_eq!(statuses, expected);
-    }
-
-    #[test]
-    fn read_receipts_are_sent_once() {
-        let mut pair = connected_pair(245);
-        let message = pair.acme.send(pair.to_bolt, "hello");
-        settle(&mut pair.acme, &mut pair.bolt);
-        let arrived = pair.bolt.received().remove(0).id;
-        assert_eq!(read(&mut pair, arrived), 1);
-        assert_eq!(read(&mut pair, arrived), 0);
-        assert_eq!(receipts_due(&pair), 1);
-        settle(&mut pair.bolt, &mut pair.acme);
-        assert_eq!(pair.acme.delivery(&message).status, DeliveryStatus::Read);
-        // Moves the position back, as a future "mark as unread" does.
-        pair.bolt.sql("DELETE FROM read_positions");
-        assert_eq!(read(&mut pair, arrived), 1);
-        assert_eq!(receipts_due(&pair), 0);
-    }
-
-    #[test]
-    fn own_messages_are_not_reported() {
-        let mut pair = connected_pair(248);
-        let own = pair.bolt.send(pair.to_acme, "hello");
-        assert_eq!(read(&mut pair, own), 0);
-        assert_eq!(receipts_due(&pair), 0);
-    }
-}
+mod tests;

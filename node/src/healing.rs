@@ -158,7 +158,8 @@ fn ensure_init_is_sent(tx: &mut Tx<'_>, connection: ConnectionId) -> Result<(), 
     queue_resend(tx, connection, &Resend::default(), Timestamp::default())
 }
 
-fn queue_resend(
+/// Queues a request or a notice of the kind `resend`, which is sealed at `at` at the earliest.
+pub(crate) fn queue_resend(
     tx: &mut Tx<'_>,
     connection: ConnectionId,
     resend: &Resend,

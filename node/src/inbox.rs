@@ -6,14 +6,14 @@ use crate::{
     files::DiskFileId,
     healing,
     identity::NodeIdentity,
-    pairing, preview,
+    lost_blobs, pairing, preview,
     store::{
         Tx, attachments,
         connections::{self, LoadedConnection},
         deduplication::{self, DigestScope},
         deliveries::{self, DeliveryKey},
         events::{self, Subject},
-        files, invites,
+        files, invites, lives,
         messages::{self, MessageAuthor},
         outbox, postings, receipts,
         relay_jobs::{self, JobKind},
@@ -274,7 +274,16 @@ fn apply_event(
             store_message(tx, identity, loaded, metadata, &message)
         }
         Event::Receipt(receipt) => apply_receipt(tx, loaded.id, &receipt),
-        Event::Resend(request) => healing::answer_resend(tx, identity, loaded, &request),
+        Event::Resend(request) => {
+            healing::answer_resend(tx, identity, loaded, &request)?;
+            if let Some(request) = &request.attachment {
+                lost_blobs::receive_request(tx, loaded.id, request)?;
+            }
+            if let Some(response) = &request.attachment_response {
+                lost_blobs::receive_response(tx, loaded.id, response)?;
+            }
+            Ok(())
+        }
         Event::Unsupported {
             metadata,
             kind,
@@ -319,11 +328,12 @@ fn store_message(
         sent_at: metadata.sent_at,
     };
     let key = messages::insert(tx, &new)?;
+    let current = loaded.secrets.received_seqs.current();
     let posting = postings::NewPosting {
         chat,
         message: key,
         direction: Direction::In,
-        seq: metadata.seq,
+        sender: lives::find_position(tx, loaded.id, current, &metadata)?,
         files: message.attachments.len(),
     };
     let id = postings::insert(tx, &posting)?;

@@ -22,6 +22,7 @@ pub mod healing;
 mod hex;
 pub mod identity;
 pub(crate) mod inbox;
+pub(crate) mod lost_blobs;
 pub mod outbox;
 pub mod pairing;
 pub(crate) mod preview;

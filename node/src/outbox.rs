@@ -5,7 +5,7 @@ use crate::{
     fault::Fault,
     healing,
     identity::NodeIdentity,
-    inbox,
+    inbox, lost_blobs,
     store::{
         Tx, attachments,
         connections::{self, LoadedConnection},
@@ -27,7 +27,7 @@ use sealpost_node_core::{
     connection::{Connection, Outgoing, SealRefusal},
     model::{
         AttachmentId, ChatId, ConnectionId, ConnectionStatus, ContentType, Direction, FileStatus,
-        HealthState, MessageId, MessageRowId, MessageUuid, RefusalCode, UserId,
+        HealthState, MessageId, MessageRowId, MessageUuid, RefusalCode, SenderPosition, UserId,
     },
     submission::{self, SubmissionResult},
 };
@@ -90,7 +90,7 @@ pub fn send(
             chat: find_sendable_chat(tx, connection)?,
             message,
             direction: Direction::Out,
-            seq: 0,
+            sender: SenderPosition::OWN,
             files: files.len(),
         };
         let id = postings::insert(tx, &posting)?;
@@ -212,6 +212,7 @@ pub fn seal_batch(
     bytes_max: usize,
 ) -> Result<Vec<SubmittedEnvelope>, Fault> {
     outbox::requeue_unconfirmed_accepts(tx)?;
+    lost_blobs::respond_to_requests(tx)?;
     for connection in receipts::find_connections_with_receipts(tx)? {
         for receipt in receipts::remove_due(tx, connection)? {
             let uuid = MessageUuid::from_bytes(tx.random_bytes());

@@ -516,6 +516,21 @@ pub const REPAIR_INTERVAL_MAX: Duration = HOUR;
 /// Times a day that a peer can make a node resend earlier messages at once; further resends are
 /// delayed like repairs. A restored peer needs one for each incarnation.
 pub const IMMEDIATE_RESENDS_PER_DAY_MAX: u32 = 16;
+/// Requests with which a node asks for one file again whose blob the relay has lost.
+pub const FILE_REQUESTS_MAX: u32 = 3;
+/// Time within which the outcome of such a request is expected.
+pub const FILE_REQUEST_INTERVAL: Duration = DAY;
+/// Times that a node uploads one file again at the request of one recipient, until no request has
+/// come for [`CONFIRMED_MESSAGE_RETENTION`].
+pub const REPEATED_UPLOADS_PER_FILE_MAX: u32 = 3;
+/// Time after which one recipient may cause another upload of the same file.
+pub const REPEATED_UPLOAD_INTERVAL: Duration = HOUR;
+/// Files that a node uploads again in a day at the request of one recipient.
+pub const REPEATED_UPLOADS_PER_CONNECTION_MAX: u64 = 64;
+/// Files that a node uploads again in a day at the request of all recipients.
+pub const REPEATED_UPLOADS_PER_DAY_MAX: u64 = 512;
+/// Period of the two limits above.
+pub const REPEATED_UPLOADS_PERIOD: Duration = DAY;
 /// Repairs of the same kind in a day beyond which users are warned.
 pub const REPAIRS_PER_DAY_BEFORE_WARNING: u32 = 5;
 /// Latest checkpoints of a node that its database keeps, to recognise them elsewhere.
@@ -606,6 +621,8 @@ pub const LOCAL_JSON_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const PAGE_ITEMS_DEFAULT: u32 = 100;
 /// Items on a page of the local API.
 pub const PAGE_ITEMS_MAX: u32 = 500;
+/// JSON of the items on a page of the local API, unless the first item alone is longer.
+pub const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// One event of the local API that the CLI reads.
 pub const EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Time for which a request to the local API waits until the node has registered with its relay.

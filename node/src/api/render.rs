@@ -211,6 +211,7 @@ pub(super) fn message(
         chat: posting.id.chat.to_string(),
         direction: posting.direction,
         is_system: row.author == MessageAuthor::System,
+        is_late: posting.position.is_late(),
         sender: Sender {
             name: row.author_name.clone(),
             contact: contact.clone(),

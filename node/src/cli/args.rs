@@ -1,6 +1,7 @@
 //! Command-line grammar.
 
 mod backup;
+mod hyphen_tip;
 mod key;
 mod parsers;
 
@@ -8,6 +9,8 @@ pub use backup::{
     BackupArgs, BackupCommand, BackupCreateArgs, BackupSecretArgs, BackupVerifyArgs, RestoreArgs,
 };
 pub use key::{KeyChangeArgs, KeyCommand, NewSecretArgs, ProtectionArgs, ProtectionKind};
+
+pub use hyphen_tip::add_hyphen_tip;
 
 use super::units::parse_duration;
 use crate::{api::model::Deadline, config::Overrides};

@@ -101,6 +101,28 @@ impl Client {
         Ok(list)
     }
 
+    /// Gets up to `limit` items of a list. `query` builds the query of a page from the number of
+    /// items and the cursor. A page may hold fewer items than requested, so several may be needed.
+    pub async fn list_up_to<T: DeserializeOwned, Q: Serialize>(
+        &self,
+        path: &[&str],
+        limit: u32,
+        query: impl Fn(u32, Option<String>) -> Q,
+    ) -> Result<Page<T>, CliError> {
+        let mut list: Page<T> = self.get(path, &query(limit, None)).await?;
+        while let Some(after) = list.next.take() {
+            let items = u32::try_from(list.items.len()).unwrap_or(u32::MAX);
+            let Some(missing) = limit.checked_sub(items).filter(|missing| *missing > 0) else {
+                list.next = Some(after);
+                break;
+            };
+            let page: Page<T> = self.get(path, &query(missing, Some(after))).await?;
+            list.next = page.next.filter(|_| !page.items.is_empty());
+            list.items.extend(page.items);
+        }
+        Ok(list)
+    }
+
     /// Posts JSON and returns the resource in the response.
     pub async fn post<T: DeserializeOwned>(
         &self,

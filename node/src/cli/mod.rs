@@ -33,9 +33,11 @@ use tokio::runtime::{Builder, Runtime};
 ///
 /// Not generic, so that the node is compiled in this crate only and not again in every caller.
 pub fn run(args: Vec<OsString>) -> ExitCode {
+    let given = args.clone();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
+            let error = args::add_hyphen_tip(error, &given);
             // If standard error is closed, there is nowhere left to report it.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));

@@ -87,6 +87,24 @@ async fn inbox_fits_80_and_120_columns() {
 }
 
 #[tokio::test]
+async fn short_pages_are_continued() {
+    let numbers = 1..=5;
+    let daemon = FakeDaemon::start(Script {
+        messages: numbers.map(|n| incoming(n, "Bolt", "hi")).collect(),
+        page_items: Some(2),
+        ..Script::default()
+    })
+    .await;
+    let (text, outcome) = daemon.run(&["inbox"]).await;
+    outcome.unwrap();
+    assert_eq!(text.matches("CMG-").count(), 5, "{text}");
+    let (text, outcome) = daemon.run(&["inbox", "--limit", "3"]).await;
+    outcome.unwrap();
+    assert_eq!(text.matches("CMG-").count(), 3, "{text}");
+    assert!(text.contains("Only the newest 3 are shown"), "{text}");
+}
+
+#[tokio::test]
 async fn message_cannot_control_the_terminal() {
     let mut hostile = incoming(
         1,

@@ -40,6 +40,8 @@ fn maintain_own_state(tx: &mut Tx<'_>) -> Result<Vec<DiskFileId>, Fault> {
     requests::delete_old(tx)?;
     outbox::delete_old(tx)?;
     events::delete_old(tx)?;
+    let now = tx.now;
+    files::delete_old_upload_requests(tx, now.minus(limits::CONFIRMED_MESSAGE_RETENTION))?;
     let mut unneeded = files::forget_released(tx)?;
     for file in files::find_abandoned(tx, tx.now.minus(limits::STAGED_FILE_RETENTION))? {
         files::delete_staged(tx, file.id)?;

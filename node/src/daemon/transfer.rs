@@ -279,7 +279,7 @@ impl TransferTask {
                 let is_first_failure = self.schedule.record_failure(key, step);
                 match &file.row {
                     Some(row) if is_first_failure => {
-                        if error.is_permanent() {
+                        if error.ends_transfer() {
                             self.schedule.remove(key);
                         }
                         error

@@ -20,8 +20,10 @@ pub(crate) struct Chat {
     pub connection: ConnectionId,
     /// Hidden chats are inactive.
     pub active: bool,
-    /// Number of the latest message; 0 if there is none.
+    /// Number of the message that arrived last; 0 if there is none.
     pub last_number: u64,
+    /// Number of the message that is shown last.
+    last_shown: Option<u64>,
     /// Number of incoming messages after the user's read position.
     pub unread: u64,
     pub attachments: u64,
@@ -33,12 +35,12 @@ pub(crate) struct Chat {
 }
 
 impl Chat {
-    /// Returns the id of the latest message.
+    /// Returns the id of the message that is shown last.
     #[must_use]
     pub(crate) fn last_message(&self) -> Option<MessageId> {
-        (self.last_number > 0).then_some(MessageId {
+        self.last_shown.map(|number| MessageId {
             chat: self.id,
-            number: self.last_number,
+            number,
         })
     }
 }
@@ -59,7 +61,9 @@ const COLUMNS: &str = "SELECT c.id, c.uuid, c.connection, c.active, c.last_numbe
     (SELECT coalesce(sum(p.files), 0) FROM postings p WHERE p.chat = c.id AND p.files > 0)
         AS attachments,
     (SELECT count(*) FROM deliveries d WHERE d.connection = c.connection AND d.status = 'failed')
-        AS errors
+        AS errors,
+    (SELECT p.number FROM postings p WHERE p.chat = c.id
+        ORDER BY p.sort DESC, p.life DESC, p.seq DESC, p.number DESC LIMIT 1) AS last_shown
     FROM chats c";
 
 fn read(row: &Row<'_>) -> Result<Chat, RowError> {
@@ -69,6 +73,7 @@ fn read(row: &Row<'_>) -> Result<Chat, RowError> {
         connection: row.parse("connection", ConnectionId::parse)?,
         active: row.read("active")?,
         last_number: row.read("last_number")?,
+        last_shown: row.read("last_shown")?,
         revision: row.read("revision")?,
         created_at: row.timestamp("created_at")?,
         updated_at: row.timestamp("updated_at")?,
@@ -121,7 +126,7 @@ pub(crate) fn find_direct(tx: &Tx<'_>, connection: ConnectionId) -> Result<Optio
     })
 }
 
-/// Increments the number of the chat's latest message and returns it.
+/// Increments the number of the chat's last message and returns it.
 pub(super) fn allocate_number(tx: &Tx<'_>, chat: ChatId) -> Result<u64, Fault> {
     let sql = "UPDATE chats SET last_number = last_number + 1, revision = revision + 1,
                    updated_at = ?2 WHERE id = ?1 RETURNING last_number";

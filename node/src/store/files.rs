@@ -4,10 +4,12 @@
 mod blob_requests;
 mod contents;
 mod listing;
+mod repeated_uploads;
 
 pub(crate) use blob_requests::*;
 pub(crate) use contents::*;
 pub(crate) use listing::*;
+pub(crate) use repeated_uploads::*;
 
 use crate::{
     fault::Fault,

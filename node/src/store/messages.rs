@@ -162,6 +162,11 @@ pub(super) fn read(row: &Row<'_>) -> Result<SealedMessage, RowError> {
 }
 
 impl SealedMessage {
+    /// Returns the length of the sealed text.
+    pub(super) const fn content_bytes(&self) -> usize {
+        self.content.len()
+    }
+
     pub(super) fn open(self, tx: &Tx<'_>) -> Result<Message, Fault> {
         let Self {
             mut message,

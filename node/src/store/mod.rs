@@ -16,6 +16,7 @@ pub(crate) mod events;
 pub(crate) mod files;
 mod ids;
 pub mod invites;
+pub(crate) mod lives;
 pub mod messages;
 pub(crate) mod node_warnings;
 pub mod outbox;
@@ -310,6 +311,18 @@ impl Tx<'_> {
         read: impl FnMut(&Row<'_>) -> Result<T, RowError>,
     ) -> Result<Vec<T>, Fault> {
         Ok(query::all_rows(self.sql, sql, params, read)?)
+    }
+
+    /// Returns rows until their sizes exceed `bytes_max` in total, including the one that exceeds
+    /// it, and at least two. `read` returns a row with its size.
+    pub fn query_leading_rows<T>(
+        &self,
+        sql: &str,
+        params: &[&dyn ToSql],
+        bytes_max: usize,
+        read: impl FnMut(&Row<'_>) -> Result<(T, usize), RowError>,
+    ) -> Result<Vec<T>, Fault> {
+        Ok(query::leading_rows(self.sql, sql, params, bytes_max, read)?)
     }
 }
 

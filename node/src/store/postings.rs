@@ -1,5 +1,9 @@
 //! Postings. A posting is one message in one chat, with the public id `CMG-…`.
 
+mod listing;
+
+pub use listing::{Cursor, Filter, load_page};
+
 use crate::{
     fault::Fault,
     store::{
@@ -9,7 +13,8 @@ use crate::{
 };
 use rusqlite::Row;
 use sealpost_node_core::model::{
-    ChatId, ConnectionId, Direction, DisplayPosition, MessageId, MessageRowId, MessageUuid, UserId,
+    ChatId, ConnectionId, Direction, DisplayPosition, MessageId, MessageRowId, MessageUuid,
+    SenderPosition, UserId,
 };
 use sealpost_proto::{BlobId, Timestamp};
 use sealpost_sqlite::{RowError, RowExt as _, to_integer};
@@ -18,6 +23,8 @@ use sealpost_sqlite::{RowError, RowExt as _, to_integer};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Posting {
     pub id: MessageId,
+    /// Where the chat shows it.
+    pub position: DisplayPosition,
     pub connection: ConnectionId,
     /// The contact's name.
     pub contact: String,
@@ -35,23 +42,27 @@ pub struct NewPosting {
     pub chat: ChatId,
     pub message: MessageRowId,
     pub direction: Direction,
-    /// Sequence number assigned by the sender; 0 for our own messages.
-    pub seq: u64,
+    pub sender: SenderPosition,
     pub files: usize,
 }
 
-/// Adds a message to a chat under the chat's next number.
+/// Adds a message to a chat under the chat's next number. A received message that arrives late is
+/// shown before the next one of its sender.
 pub fn insert(tx: &Tx<'_>, new: &NewPosting) -> Result<MessageId, Fault> {
+    let next_sort = find_next_sort(tx, new)?;
     let number = chats::allocate_number(tx, new.chat)?;
+    let position = DisplayPosition::new(number, new.sender, next_sort);
     tx.execute(
-        "INSERT INTO postings (chat, number, message, own, sort, seq, files)
-         VALUES (?1, ?2, ?3, ?4, ?2, ?5, ?6)",
+        "INSERT INTO postings (chat, number, message, own, sort, life, seq, files)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         &[
             &new.chat.to_string(),
             &to_integer(number),
             &new.message.as_i64(),
             &(new.direction == Direction::Out),
-            &to_integer(new.seq),
+            &to_integer(position.sort),
+            &to_integer(position.sender.life),
+            &to_integer(position.sender.seq),
             &to_integer(new.files as u64),
         ],
     )?;
@@ -61,11 +72,30 @@ pub fn insert(tx: &Tx<'_>, new: &NewPosting) -> Result<MessageId, Fault> {
     })
 }
 
+/// Returns the sort key of the first message that the same sender sent later, if one has arrived.
+fn find_next_sort(tx: &Tx<'_>, new: &NewPosting) -> Result<Option<u64>, Fault> {
+    if new.sender == SenderPosition::OWN {
+        return Ok(None);
+    }
+    let sql = "SELECT sort FROM postings
+               WHERE chat = ?1 AND own = ?2 AND (life, seq) > (?3, ?4)
+               ORDER BY life, seq, sort LIMIT 1";
+    tx.query_value(
+        sql,
+        &[
+            &new.chat.to_string(),
+            &(new.direction == Direction::Out),
+            &to_integer(new.sender.life),
+            &to_integer(new.sender.seq),
+        ],
+    )
+}
+
 const JOINS: &str = "JOIN messages m ON m.id = p.message JOIN connections n ON n.id = c.connection";
 
 fn columns() -> String {
     format!(
-        "p.chat, p.number, p.own, c.connection, n.name,
+        "p.chat, p.number, p.sort, p.life, p.seq, p.own, c.connection, n.name,
          p.number <= coalesce((SELECT r.number FROM read_positions r
              WHERE r.user = ?1 AND r.chat = p.chat), 0) AS is_read,
          (SELECT q.number FROM postings q JOIN messages a ON a.id = q.message
@@ -77,6 +107,7 @@ fn columns() -> String {
 
 struct SealedPosting {
     id: MessageId,
+    position: DisplayPosition,
     connection: ConnectionId,
     contact: String,
     direction: Direction,
@@ -98,6 +129,7 @@ fn read(row: &Row<'_>) -> Result<SealedPosting, RowError> {
             chat,
             number: row.read("number")?,
         },
+        position: read_position(row)?,
         connection: row.parse("connection", ConnectionId::parse)?,
         contact: row.read("name")?,
         direction,
@@ -111,6 +143,7 @@ impl SealedPosting {
     fn open(self, tx: &Tx<'_>) -> Result<Posting, Fault> {
         Ok(Posting {
             id: self.id,
+            position: self.position,
             connection: self.connection,
             contact: self.contact,
             direction: self.direction,
@@ -149,95 +182,40 @@ fn read_id(row: &Row<'_>) -> Result<MessageId, RowError> {
     })
 }
 
-/// Position in a list of postings, which is ordered by arrival, then by chat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
-    pub message: MessageRowId,
-    pub chat: ChatId,
-}
-
-/// Filter and order of a list of postings.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    pub chat: Option<ChatId>,
-    pub direction: Option<Direction>,
-    /// Only unread incoming messages.
-    pub unread: bool,
-    /// Newest first.
-    pub is_descending: bool,
-    pub after: Option<Cursor>,
-    pub limit: i64,
-}
-
-/// Returns a page of postings in the order of arrival.
-pub fn load_page(tx: &Tx<'_>, filter: &Filter) -> Result<Vec<Posting>, Fault> {
-    let (compare, order) = if filter.is_descending {
-        ("<", "DESC")
-    } else {
-        (">", "ASC")
-    };
-    // A list of unread messages starts from the read positions, so that it skips read messages
-    // without scanning them.
-    let from = if filter.unread {
-        "chats c LEFT JOIN read_positions r ON r.user = ?1 AND r.chat = c.id
-         CROSS JOIN postings p ON p.chat = c.id AND p.own = 0
-             AND p.number > coalesce(r.number, 0)"
-    } else {
-        "postings p JOIN chats c ON c.id = p.chat"
-    };
-    let sql = format!(
-        "SELECT {} FROM {from} {JOINS}
-         WHERE (?2 IS NULL OR (p.message, p.chat) {compare} (?2, ?3))
-             AND (?4 IS NULL OR p.chat = ?4) AND (?5 IS NULL OR p.own = ?5)
-         ORDER BY p.message {order}, p.chat {order} LIMIT ?6",
-        columns()
-    );
-    let own = filter
-        .direction
-        .map(|direction| direction == Direction::Out);
-    let rows = tx.query_rows(
-        &sql,
-        &[
-            &UserId::FIRST.as_i64(),
-            &filter.after.map(|after| after.message.as_i64()),
-            &filter.after.map(|after| after.chat.to_string()),
-            &filter.chat.map(|chat| chat.to_string()),
-            &own,
-            &filter.limit,
-        ],
-        read,
-    )?;
-    rows.into_iter().map(|row| row.open(tx)).collect()
-}
-
 /// Returns the display position of a posting.
 pub fn load_display_position(tx: &Tx<'_>, id: MessageId) -> Result<Option<DisplayPosition>, Fault> {
-    let sql = "SELECT number, sort FROM postings WHERE chat = ?1 AND number = ?2";
+    let sql = "SELECT number, sort, life, seq FROM postings WHERE chat = ?1 AND number = ?2";
     tx.query_row(
         sql,
         &[&id.chat.to_string(), &to_integer(id.number)],
-        read_displayed,
+        read_position,
     )
 }
 
-/// Returns the display positions of the postings of a chat with numbers greater than `position`.
-pub fn load_display_positions_after(
+/// Returns the display positions of the incoming messages of a chat with numbers greater than
+/// `position`.
+pub fn load_incoming_positions_after(
     tx: &Tx<'_>,
     chat: ChatId,
     position: u64,
 ) -> Result<Vec<DisplayPosition>, Fault> {
-    let sql = "SELECT number, sort FROM postings WHERE chat = ?1 AND number > ?2";
+    let sql = "SELECT number, sort, life, seq FROM postings
+               WHERE chat = ?1 AND number > ?2 AND own = 0";
     tx.query_rows(
         sql,
         &[&chat.to_string(), &to_integer(position)],
-        read_displayed,
+        read_position,
     )
 }
 
-fn read_displayed(row: &Row<'_>) -> Result<DisplayPosition, RowError> {
+fn read_position(row: &Row<'_>) -> Result<DisplayPosition, RowError> {
     Ok(DisplayPosition {
-        number: row.read("number")?,
         sort: row.read("sort")?,
+        sender: SenderPosition {
+            life: row.read("life")?,
+            seq: row.read("seq")?,
+        },
+        number: row.read("number")?,
     })
 }
 

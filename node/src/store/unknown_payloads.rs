@@ -98,6 +98,7 @@ fn delete_oldest(tx: &Tx<'_>, connection: &str) -> Result<(), Fault> {
 mod tests {
     use super::*;
     use crate::{store::ids, testing::TestNode};
+    use sealpost_e2ee::Incarnation;
     use sealpost_proto::MessageId;
 
     fn insert_many(node: &mut TestNode, connection: ConnectionId, count: u64, bytes: usize) {
@@ -105,6 +106,7 @@ mod tests {
             node.step(|tx, _| {
                 let metadata = MessageMetadata {
                     message_id: MessageId::from_bytes(tx.random_bytes()),
+                    incarnation: Incarnation::NONE,
                     seq: 1,
                     sent_at: tx.now,
                 };

@@ -156,6 +156,25 @@ async fn envelopes_open_only_in_their_own_mailbox() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn deleted_file_is_uploaded_again() -> anyhow::Result<()> {
+    let (mut env, acme, mut bolt, pair) = start_with_stopped_recipient().await?;
+    let file = [Sample::new(
+        "lost.csv",
+        files::generate_measurements(3_000_000),
+    )];
+    let sent = send_and_queue(&acme, &pair.inviter.id, "with a file", &file).await?;
+    modify_database(&mut env, |database| {
+        database.execute_batch("DELETE FROM blobs; DELETE FROM blob_parts")
+    })
+    .await?;
+    bolt.start().await?;
+    let received = bolt.api()?.wait_for_message(&sent.uuid).await?;
+    let attachment = &received.attachments[0];
+    ensure!(bolt.api()?.download_digest(&attachment.id).await? == file[0].digest());
+    stop_all(env, [acme, bolt]).await
+}
+
+#[tokio::test]
 async fn replayed_envelopes_are_stored_once() -> anyhow::Result<()> {
     let (mut env, acme, mut bolt, pair) = start_with_stopped_recipient().await?;
     let sent = send_and_queue(&acme, &pair.inviter.id, "once", &[]).await?;

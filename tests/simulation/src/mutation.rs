@@ -11,7 +11,7 @@ use sealpost_node::{
         postings::{self, Posting},
     },
 };
-use sealpost_node_core::model::{ContentType, Direction, MessageUuid};
+use sealpost_node_core::model::{ContentType, Direction, MessageUuid, SenderPosition};
 use sealpost_proto::{limits, wire::SubmittedEnvelope};
 use std::time::Duration;
 
@@ -119,7 +119,7 @@ fn duplicate_message(tx: &mut Tx<'_>, last_seen: Option<postings::Cursor>) -> Re
         chat: posting.id.chat,
         message,
         direction: Direction::In,
-        seq: 0,
+        sender: SenderPosition::OWN,
         files: 0,
     };
     postings::insert(tx, &copy).map(|_| ())

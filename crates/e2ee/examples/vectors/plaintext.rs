@@ -189,6 +189,7 @@ fn notices() -> Vec<Value> {
             message: ID,
             blob: BlobId::from_bytes([0xb1; 16]),
         }),
+        attachment_response: None,
     };
     vec![
         payload(

@@ -16,7 +16,7 @@ pub use connection::{
 };
 pub use message::{Author, ChatId, ContentType, Edit, Link, Message, Reaction, Retract};
 pub use receipt::{Probe, Receipt, ReceiptKind};
-pub use resend::{AttachmentRequest, Resend, Resume, Void};
+pub use resend::{AttachmentRequest, AttachmentResponse, Resend, Resume, Void};
 
 /// Error when a body does not match its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -128,6 +128,32 @@ impl AttachmentRequest {
     }
 }
 
+/// Outcome of an [`AttachmentRequest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttachmentResponse {
+    /// The message and the blob that the request named.
+    pub request: AttachmentRequest,
+    /// Whether the sender does not upload the file again. Otherwise its blob can be fetched.
+    pub is_gone: bool,
+}
+
+impl AttachmentResponse {
+    fn encode(&self) -> Vec<u8> {
+        MapWriter::new()
+            .bytes(0, self.request.message.as_bytes())
+            .bytes(1, self.request.blob.as_bytes())
+            .flag(2, self.is_gone)
+            .finish()
+    }
+
+    fn parse(item: &[u8]) -> Result<Self, PayloadError> {
+        Ok(Self {
+            request: AttachmentRequest::parse(item)?,
+            is_gone: Map::parse(item)?.flag(2)?,
+        })
+    }
+}
+
 /// Body of [`crate::plaintext::Kind::RESEND`]: any of the entries, usually one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resend {
@@ -140,6 +166,8 @@ pub struct Resend {
     pub void: Option<Void>,
     /// A file that the sender of this body cannot fetch.
     pub attachment: Option<AttachmentRequest>,
+    /// Outcome of such a request of the peer.
+    pub attachment_response: Option<AttachmentResponse>,
 }
 
 impl Resend {
@@ -151,6 +179,12 @@ impl Resend {
             .optional_item(1, self.resume.as_ref().map(Resume::encode))
             .optional_item(2, self.void.as_ref().map(Void::encode))
             .optional_item(3, self.attachment.as_ref().map(AttachmentRequest::encode))
+            .optional_item(
+                4,
+                self.attachment_response
+                    .as_ref()
+                    .map(AttachmentResponse::encode),
+            )
             .finish()
     }
 
@@ -165,6 +199,7 @@ impl Resend {
             resume: map.optional(1, Resume::parse)?,
             void: map.optional(2, Void::parse)?,
             attachment: map.optional(3, AttachmentRequest::parse)?,
+            attachment_response: map.optional(4, AttachmentResponse::parse)?,
         })
     }
 }

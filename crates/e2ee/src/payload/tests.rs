@@ -35,6 +35,13 @@ fn resend() -> Resend {
             message: ID,
             blob: BlobId::from_bytes([6; 16]),
         }),
+        attachment_response: Some(AttachmentResponse {
+            request: AttachmentRequest {
+                message: ID,
+                blob: BlobId::from_bytes([7; 16]),
+            },
+            is_gone: true,
+        }),
     }
 }
 

@@ -45,7 +45,7 @@ impl Connection {
     }
 
     /// Starts a new session with the peer's prekey bundle from the relay. The next message carries
-    /// its INIT, which states what has arrived of the peer's latest incarnation.
+    /// its INIT, which states what has arrived of the peer's current incarnation.
     ///
     /// # Errors
     /// [`StartSessionError`]; the old session then stays in use.
@@ -58,7 +58,9 @@ impl Connection {
         rng: &mut dyn CryptoRng,
     ) -> Result<(), StartSessionError> {
         let bundle = self.open_peer_bundle(sealed_bundle, now)?;
-        let resume = self.received_seqs.resumes().into_iter().next();
+        let mut received_seqs = self.received_seqs.clone();
+        received_seqs.record_incarnation(bundle.incarnation());
+        let resume = received_seqs.resumes().into_iter().next();
         let args = InitiateArgs {
             identity,
             peer: &self.peer,
@@ -74,6 +76,7 @@ impl Connection {
             .initiate(&args, rng)
             .map_err(|_| StartSessionError::UnusablePrekeys)?;
         self.peer_bundle_epoch = bundle.bundle_id().epoch;
+        self.received_seqs = received_seqs;
         Ok(())
     }
 
@@ -101,7 +104,7 @@ impl Connection {
     }
 
     /// Returns requests to send again what has not arrived, one for each known incarnation of the
-    /// peer, latest first.
+    /// peer, the current one first.
     #[must_use]
     pub fn request_missing(&self) -> Vec<Resend> {
         let to_resend = |resume| Resend {

@@ -3,7 +3,7 @@
 use super::{Connection, Phase, PrekeyPublication};
 use rand_core::CryptoRng;
 use sealpost_e2ee::{
-    Identity, Plaintext,
+    Identity, Incarnation, Plaintext,
     envelope::open_envelope,
     payload::{ConnectionAccept, ConnectionReject, Message, Receipt, Resend, Resume},
     plaintext::Kind,
@@ -102,7 +102,9 @@ pub enum Event {
 pub struct MessageMetadata {
     /// Id of the message, chosen by the peer.
     pub message_id: MessageId,
-    /// Sequence number that the peer assigned.
+    /// Incarnation of the peer that sealed the message first.
+    pub incarnation: Incarnation,
+    /// Sequence number that the peer assigned in that incarnation.
     pub seq: u64,
     /// When the peer first sealed the message, by the peer's clock.
     pub sent_at: Timestamp,
@@ -344,6 +346,7 @@ impl From<Plaintext> for Event {
     fn from(plaintext: Plaintext) -> Self {
         let metadata = MessageMetadata {
             message_id: plaintext.message_id,
+            incarnation: plaintext.incarnation,
             seq: plaintext.seq,
             sent_at: plaintext.sent_at,
         };

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 /// above the first missing one, and incarnations beyond [`limits::PEER_INCARNATIONS_MAX`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReceivedSeqs {
-    /// Latest last.
+    /// Current one last.
     incarnations: Vec<IncarnationSeqs>,
 }
 
@@ -26,38 +26,49 @@ pub(super) struct IncarnationSeqs {
 
 impl ReceivedSeqs {
     /// Records a number of the incarnation that sealed the message first. Numbers start at 1; 0
-    /// belongs to kinds that are not numbered.
+    /// belongs to kinds that are not numbered. An unknown incarnation is an earlier one, because
+    /// the peer states its current one in its prekeys and whenever it starts a session.
     pub fn record(&mut self, incarnation: Incarnation, seq: u64) {
         if seq != 0 {
-            self.entry(incarnation).record(seq);
+            let before_current = self.incarnations.len().saturating_sub(1);
+            self.entry(incarnation, before_current).record(seq);
         }
     }
 
-    /// Records that the peer has started an incarnation, even if nothing of it has arrived.
+    /// Records the current incarnation of the peer, even if nothing of it has arrived.
     pub fn record_incarnation(&mut self, incarnation: Incarnation) {
-        self.entry(incarnation);
+        self.entry(incarnation, self.incarnations.len());
     }
 
-    /// Returns one entry for each known incarnation, latest first.
+    /// Returns the current incarnation of the peer, as far as it is known.
+    #[must_use]
+    pub fn current(&self) -> Option<Incarnation> {
+        self.incarnations.last().map(|entry| entry.incarnation)
+    }
+
+    /// Returns one entry for each known incarnation, the current one first.
     #[must_use]
     pub fn resumes(&self) -> Vec<Resume> {
         let latest_first = self.incarnations.iter().rev();
         latest_first.map(IncarnationSeqs::to_resume).collect()
     }
 
-    fn entry(&mut self, incarnation: Incarnation) -> &mut IncarnationSeqs {
-        let position = self
-            .incarnations
-            .iter()
-            .position(|entry| entry.incarnation == incarnation);
-        let position = position.unwrap_or_else(|| {
-            if self.incarnations.len() == limits::PEER_INCARNATIONS_MAX {
+    /// Returns the entry of an incarnation. An unknown one is inserted at `position`, and the first
+    /// one is removed if there are too many.
+    fn entry(&mut self, incarnation: Incarnation, position: usize) -> &mut IncarnationSeqs {
+        let mut known = self.incarnations.iter();
+        let known = known.position(|entry| entry.incarnation == incarnation);
+        let index = known.unwrap_or_else(|| {
+            let is_full = self.incarnations.len() == limits::PEER_INCARNATIONS_MAX;
+            if is_full {
                 self.incarnations.remove(0);
             }
-            self.incarnations.push(IncarnationSeqs::new(incarnation));
-            self.incarnations.len() - 1
+            let index = position - usize::from(is_full);
+            self.incarnations
+                .insert(index, IncarnationSeqs::new(incarnation));
+            index
         });
-        &mut self.incarnations[position]
+        &mut self.incarnations[index]
     }
 
     pub(super) fn from_incarnations(incarnations: Vec<IncarnationSeqs>) -> Self {
@@ -129,10 +140,25 @@ mod tests {
     }
 
     #[test]
+    fn unknown_incarnations_are_earlier_ones() {
+        let [first, current, earlier] = [1, 2, 3].map(|byte| Incarnation::from_bytes([byte; 8]));
+        let mut received = ReceivedSeqs::default();
+        received.record(first, 1);
+        assert_eq!(received.current(), Some(first));
+        received.record_incarnation(current);
+        received.record(earlier, 7);
+        received.record(first, 2);
+        assert_eq!(received.current(), Some(current));
+        let order = received.resumes().into_iter().map(|r| r.incarnation);
+        assert_eq!(order.collect::<Vec<_>>(), [current, earlier, first]);
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let mut received = recorded(&(2..10_000).collect::<Vec<_>>());
         for number in 0..100 {
-            received.record(Incarnation::from_bytes([number; 8]), 1);
+            received.record_incarnation(Incarnation::from_bytes([number; 8]));
+            received.record(Incarnation::from_bytes([100 + number; 8]), 1);
         }
         let resumes = received.resumes();
         assert_eq!(resumes.len(), limits::PEER_INCARNATIONS_MAX);

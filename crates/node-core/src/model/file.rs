@@ -9,9 +9,9 @@ string_enum! {
     /// | outgoing | becomes |
     /// |---|---|
     /// | `staged` | `uploading` when a message uses it |
-    /// | `uploading` | `uploaded`, `failed`, `cancelled` |
+    /// | `uploading` | `uploaded`, `failed`, `cancelled`; `released` if it cannot be uploaded again |
     /// | `uploaded` | `released`, `cancelled`; `uploading` when the relay has lost it |
-    /// | `released` | `uploading` when its message is sent again |
+    /// | `released` | `uploading` when its message is sent again, or a recipient asks for it |
     ///
     /// | incoming | becomes |
     /// |---|---|
@@ -52,7 +52,7 @@ impl FileStatus {
         };
         match self {
             Staged => matches!(next, Uploading),
-            Uploading => matches!(next, Uploaded | Failed | Cancelled),
+            Uploading => matches!(next, Uploaded | Failed | Cancelled | Released),
             Uploaded => matches!(next, Released | Cancelled | Uploading),
             Offered | Failed => matches!(next, Waiting),
             Waiting => matches!(next, Downloading | Offered | Failed),
@@ -78,6 +78,7 @@ mod tests {
             (Uploading, Uploaded),
             (Uploading, Cancelled),
             (Uploading, Failed),
+            (Uploading, Released),
             (Uploaded, Uploading),
             (Uploaded, Released),
             (Uploaded, Cancelled),

@@ -17,6 +17,7 @@
 mod enums;
 mod file;
 mod id;
+mod order;
 mod reading;
 mod refusal;
 
@@ -29,7 +30,8 @@ pub use id::{
     AttachmentId, ChatId, ConnectionId, FileId, IdKind, InviteId, MessageId, MessageRowId,
     ParseIdError, ParticipantId, UserId, generate_id,
 };
-pub use reading::{DisplayPosition, read_up_to};
+pub use order::{DisplayPosition, SenderPosition, assign_life};
+pub use reading::read_up_to;
 pub use refusal::{Refusal, RefusalCode};
 /// Id of an invite on the wire, in contrast to the local [`InviteId`].
 pub use sealpost_proto::InviteId as InviteKey;

@@ -1,20 +1,6 @@
 //! Which messages of a chat become read when a user reads one of them.
 
-/// Position of a message in its chat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DisplayPosition {
-    /// Number in the order of arrival, starting at 1, without gaps.
-    pub number: u64,
-    /// Sort key of the display order. It equals `number` unless the message arrived late and is
-    /// shown above earlier messages.
-    pub sort: u64,
-}
-
-impl DisplayPosition {
-    const fn order(self) -> (u64, u64) {
-        (self.sort, self.number)
-    }
-}
+use super::DisplayPosition;
 
 /// Returns the new read position of a user who reads `message` and whose read position is
 /// `position`. All messages with numbers up to the read position are read.
@@ -22,7 +8,7 @@ impl DisplayPosition {
 /// The position advances as far as possible without passing a message that is shown below
 /// `message`. It is a single number, so a late message, which is shown above earlier messages, can
 /// stay unread itself; reading it never marks the messages below it as read. `unread` are the
-/// messages with numbers greater than `position`, in any order.
+/// incoming messages with numbers greater than `position`, in any order.
 #[must_use]
 pub fn read_up_to(
     position: u64,
@@ -32,7 +18,7 @@ pub fn read_up_to(
     let (mut last, mut first_below) = (position, None);
     for other in unread.into_iter().filter(|other| other.number > position) {
         last = last.max(other.number);
-        if other.order() > message.order() {
+        if other > message {
             first_below = Some(first_below.map_or(other.number, |n: u64| n.min(other.number)));
         }
     }
@@ -42,16 +28,23 @@ pub fn read_up_to(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::SenderPosition;
     use proptest::prelude::*;
+
+    /// Message that is shown directly before the one with the number `sort`, if that is another.
+    fn shown_before(number: u64, sort: u64) -> DisplayPosition {
+        let is_late = sort < number;
+        let seq = 100 * sort - if is_late { 100 - number } else { 0 };
+        let sender = SenderPosition { life: 1, seq };
+        DisplayPosition::new(number, sender, is_late.then_some(sort))
+    }
 
     /// A chat in which some messages are shown above messages that arrived earlier.
     fn chat() -> impl Strategy<Value = Vec<DisplayPosition>> {
         proptest::collection::vec(0_u64..6, 1..30).prop_map(|lateness| {
-            let shown = (1..).zip(lateness).map(|(number, late)| DisplayPosition {
-                number,
-                sort: number.saturating_sub(late),
-            });
-            shown.collect()
+            let numbered = (1_u64..).zip(lateness);
+            let messages = numbered.map(|(n, late)| shown_before(n, n.saturating_sub(late).max(1)));
+            messages.collect()
         })
     }
 
@@ -63,6 +56,24 @@ mod tests {
 
     proptest! {
         #[test]
+        fn late_message_arrives_unread(
+            chat in chat(), at in any::<prop::sample::Index>(), sort in 1_u64..30,
+        ) {
+            let position = read_up_to(0, *at.get(&chat), chat.clone());
+            let number = chat.len() as u64 + 1;
+            let late = shown_before(number, sort.min(number));
+            prop_assert!(position < number);
+            // Reading what is shown above it does not read it.
+            let mut with_late = chat.clone();
+            with_late.push(late);
+            for message in chat.iter().filter(|message| **message < late) {
+                prop_assert!(read_up_to(position, *message, with_late.clone()) < number);
+            }
+            // Reading it when everything else was read reads it.
+            prop_assert_eq!(read_up_to(number - 1, late, with_late), number);
+        }
+
+        #[test]
         fn nothing_below_the_message_is_read(
             chat in chat(), at in any::<prop::sample::Index>(), position in 0_u64..30,
         ) {
@@ -72,12 +83,12 @@ mod tests {
             prop_assert!(after >= position && after <= chat.len() as u64);
             for other in &chat {
                 if other.number > position && other.number <= after {
-                    prop_assert!(other.order() <= message.order());
+                    prop_assert!(*other <= message);
                 }
             }
             // It advances as far as it can: the next one is shown below the message.
             if let Some(next) = chat.iter().find(|other| other.number == after + 1) {
-                prop_assert!(next.order() > message.order());
+                prop_assert!(*next > message);
             }
         }
 
@@ -92,17 +103,16 @@ mod tests {
 
         #[test]
         fn in_order_chats_are_read_up_to_the_message(count in 1_u64..50, at in 1_u64..50) {
-            let chat: Vec<_> = (1..=count).map(|n| DisplayPosition { number: n, sort: n }).collect();
+            let chat: Vec<_> = (1..=count).map(|n| shown_before(n, n)).collect();
             let at = at.min(count);
-            let message = DisplayPosition { number: at, sort: at };
-            prop_assert_eq!(read_up_to(0, message, chat), at);
+            prop_assert_eq!(read_up_to(0, shown_before(at, at), chat), at);
         }
     }
 
     #[test]
     fn late_messages_stay_unread() {
         // The third message arrived late and is shown between the first and the second.
-        let chat = [(1, 1), (2, 2), (3, 1)].map(|(number, sort)| DisplayPosition { number, sort });
+        let chat = [(1, 1), (2, 2), (3, 2)].map(|(number, sort)| shown_before(number, sort));
         assert_eq!(read_up_to(1, chat[2], chat), 1, "the second stays unread");
         assert_eq!(
             read_up_to(1, chat[1], chat),

@@ -16,6 +16,9 @@ pub struct Message {
     /// Whether this node wrote it itself, to report something about the chat.
     #[serde(default)]
     pub is_system: bool,
+    /// Whether it arrived after messages that its sender sent later. Its chat shows it before them.
+    #[serde(default)]
+    pub is_late: bool,
     pub sender: Sender,
     /// The text as written. That of an incoming message is not trusted.
     pub content: String,
@@ -53,13 +56,13 @@ pub struct Message {
     pub audit: Audit,
 }
 
-/// Message that was marked as read, with the earlier messages of its chat.
+/// Message that was marked as read, with the messages that its chat shows above it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadMessage {
     #[serde(flatten)]
     pub message: Message,
-    /// Number of messages that became read, including this one.
+    /// Number of messages that became read, including this one unless it is late.
     #[serde(default)]
     pub read_count: u64,
 }

@@ -1,6 +1,6 @@
 //! `/v1/attachments`
 
-use super::{ApiResult, Params, page, page_items, parse_cursor, parse_id};
+use super::{ApiResult, Params, page_items, page_with_cursors, parse_cursor, parse_id};
 use crate::{
     api::{
         model::{
@@ -145,21 +145,14 @@ pub(super) async fn list(
         after: parse_cursor(query.after.as_deref())?,
         limit: limit + 1,
     };
-    let listed = page(
-        database
-            .read(move |tx| files::load_page(tx, &filter))
-            .await?,
-        limit,
-        |row| row.position.to_string(),
-    );
-    Ok(Json(Page {
-        items: listed
-            .items
-            .iter()
-            .map(render::attachment_list_item)
-            .collect(),
-        next: listed.next,
-    }))
+    let rows = database
+        .read(move |tx| files::load_page(tx, &filter))
+        .await?;
+    let items = rows.iter().map(|row| {
+        let cursor = row.position.to_string();
+        Ok((cursor, render::attachment_list_item(row)))
+    });
+    Ok(Json(page_with_cursors(items, limit)?))
 }
 
 /// `GET /v1/attachments/{id}`

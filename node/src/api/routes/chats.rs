@@ -26,15 +26,14 @@ pub(super) async fn list(
 ) -> ApiResult<Json<Page<Chat>>> {
     let limit = page_items(query.limit);
     let after = query.after.unwrap_or_default();
-    let items = database
+    let page = database
         .read(move |tx| {
-            chats::load_page(tx, &after, limit + 1)?
-                .iter()
-                .map(|row| with_participants(tx, &identity, row))
-                .collect()
+            let rows = chats::load_page(tx, &after, limit + 1)?;
+            let chats = rows.iter().map(|row| with_participants(tx, &identity, row));
+            page(chats, limit, |chat: &Chat| chat.id.clone())
         })
         .await?;
-    Ok(Json(page(items, limit, |chat: &Chat| chat.id.clone())))
+    Ok(Json(page))
 }
 
 /// `GET /v1/chats/{id}`

@@ -39,10 +39,10 @@ pub(super) async fn list(
     let rows = database
         .read(move |tx| connections::load_page(tx, &after, limit + 1))
         .await?;
-    let items = rows.iter().map(render::connection).collect();
+    let items = rows.iter().map(|row| Ok(render::connection(row)));
     Ok(Json(page(items, limit, |connection: &Connection| {
         connection.id.clone()
-    })))
+    })?))
 }
 
 /// `GET /v1/connections/{id}`

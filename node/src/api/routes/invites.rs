@@ -38,10 +38,10 @@ pub(super) async fn list(
     let rows = database
         .read(move |tx| invites::load_page(tx, &after, limit + 1))
         .await?;
-    let items = rows.iter().map(|row| render::invite(row, false)).collect();
+    let items = rows.iter().map(|row| Ok(render::invite(row, false)));
     Ok(Json(page(items, limit, |invite: &Invite| {
         invite.id.clone()
-    })))
+    })?))
 }
 
 /// `POST /v1/invites`: responds once the mailbox is open and its prekeys are published, so that the

@@ -1,6 +1,6 @@
 //! `/v1/messages`
 
-use super::{ApiResult, Body, Params, page, page_items, parse_id};
+use super::{ApiResult, Body, Params, page_items, page_with_cursors, parse_id};
 use crate::{
     api::{
         model::{
@@ -26,7 +26,8 @@ use axum::{
 };
 use http::StatusCode;
 use sealpost_node_core::model::{
-    AttachmentId, ChatId, ContentType, MessageId, MessageRowId, RefusalCode, UserId,
+    AttachmentId, ChatId, ContentType, DisplayPosition, MessageId, MessageRowId, RefusalCode,
+    SenderPosition, UserId,
 };
 use sealpost_node_core::text::{MessageText, TextRefusal};
 use sealpost_proto::limits;
@@ -39,28 +40,35 @@ pub(super) async fn list(
     State(database): State<Database>,
     Params(query): Params<MessagesQuery>,
 ) -> ApiResult<Json<Page<Message>>> {
-    let limit = page_items(query.limit);
-    let filter = postings::Filter {
+    let mut filter = postings::Filter {
         chat: query.chat.map(|chat| parse_id("chat", &chat)).transpose()?,
         direction: query.direction,
         unread: query.unread.unwrap_or(false),
         is_descending: query.order == Some(Order::Desc),
-        after: query.after.as_deref().map(parse_cursor).transpose()?,
-        limit: limit + 1,
+        limit: page_items(query.limit) + 1,
+        ..postings::Filter::default()
     };
-    let rows = database
-        .read(move |tx| {
-            let page = postings::load_page(tx, &filter)?;
-            page.iter()
-                .map(|row| Ok((format_cursor(row), load_view(tx, row, &identity.name)?)))
-                .collect::<Result<Vec<_>, Fault>>()
-        })
+    if let Some(cursor) = &query.after {
+        continue_at(&mut filter, cursor)?;
+    }
+    let page = database
+        .read(move |tx| load_page(tx, &filter, &identity.name))
         .await?;
-    let page = page(rows, limit, |(cursor, _)| cursor.clone());
-    Ok(Json(Page {
-        items: page.items.into_iter().map(|(_, message)| message).collect(),
-        next: page.next,
-    }))
+    Ok(Json(page))
+}
+
+/// Loads a page. The filter's limit is one more than the number of items on the page.
+fn load_page(
+    tx: &Tx<'_>,
+    filter: &postings::Filter,
+    own_name: &str,
+) -> Result<Page<Message>, Fault> {
+    let rows = postings::load_page(tx, filter)?;
+    let items = rows.iter().map(|row| {
+        let cursor = format_cursor(row, filter.chat.is_some());
+        Ok((cursor, load_view(tx, row, own_name)?))
+    });
+    page_with_cursors(items, filter.limit - 1)
 }
 
 /// `GET /v1/messages/{id}`
@@ -76,19 +84,55 @@ pub(super) async fn show(
     ))
 }
 
-/// Builds the cursor of the list after a posting, from its message and its chat.
-fn format_cursor(row: &postings::Posting) -> String {
-    format!("{}:{}", row.message.key.as_i64(), row.id.chat)
+/// Builds the cursor of the list after a posting: where its chat shows it, or when it arrived in a
+/// list of all chats.
+fn format_cursor(row: &postings::Posting, is_chat: bool) -> String {
+    if is_chat {
+        let DisplayPosition {
+            sort,
+            sender,
+            number,
+        } = row.position;
+        format!("{sort}:{}:{}:{number}", sender.life, sender.seq)
+    } else {
+        format!("{}:{}", row.message.key.as_i64(), row.id.chat)
+    }
 }
 
-fn parse_cursor(text: &str) -> ApiResult<postings::Cursor> {
-    let parts = text.split_once(':').and_then(|(message, chat)| {
-        Some(postings::Cursor {
-            message: MessageRowId::from_i64(message.parse().ok()?),
-            chat: ChatId::parse(chat).ok()?,
-        })
-    });
-    parts.ok_or_else(|| Problem::new(ProblemCode::Malformed, "the cursor is invalid").into())
+/// Makes a list continue at a cursor.
+fn continue_at(filter: &mut postings::Filter, cursor: &str) -> ApiResult<()> {
+    let parts: Vec<_> = cursor.split(':').collect();
+    match *parts.as_slice() {
+        [sort, life, seq, number] if filter.chat.is_some() => {
+            filter.after_shown = parse_position([sort, life, seq, number]);
+        }
+        [message, chat] if filter.chat.is_none() => filter.after = parse_arrival(message, chat),
+        _ => {}
+    }
+    if filter.after.is_none() && filter.after_shown.is_none() {
+        return Err(Problem::new(ProblemCode::Malformed, "the cursor is invalid").into());
+    }
+    Ok(())
+}
+
+fn parse_position(parts: [&str; 4]) -> Option<DisplayPosition> {
+    let [sort, life, seq, number] = parts.map(str::parse);
+    let sender = SenderPosition {
+        life: life.ok()?,
+        seq: seq.ok()?,
+    };
+    Some(DisplayPosition {
+        sort: sort.ok()?,
+        sender,
+        number: number.ok()?,
+    })
+}
+
+fn parse_arrival(message: &str, chat: &str) -> Option<postings::Cursor> {
+    Some(postings::Cursor {
+        message: MessageRowId::from_i64(message.parse().ok()?),
+        chat: ChatId::parse(chat).ok()?,
+    })
 }
 
 /// Loads a message as lists and events show it.
@@ -122,7 +166,7 @@ fn load_view(tx: &Tx<'_>, posting: &postings::Posting, own_name: &str) -> Result
     Ok(render::message(posting, &files, &deliveries, own_name))
 }
 
-/// `POST /v1/messages/{id}/read`: marks a message as read, with the earlier messages of its chat.
+/// `POST /v1/messages/{id}/read`: marks a message as read, with those that its chat shows above it.
 pub(super) async fn mark_read(
     State(identity): State<Arc<NodeIdentity>>,
     State(database): State<Database>,
@@ -365,6 +409,33 @@ mod tests {
             );
         }
         assert_eq!(pair.acme.query_number("SELECT count(*) FROM messages"), 1);
+    }
+
+    #[test]
+    fn long_messages_end_a_page_early() {
+        let mut pair = connected_pair(609);
+        let text = "x".repeat(limits::MESSAGE_TEXT_BYTES_MAX);
+        let count = limits::PAGE_BYTES_MAX / text.len() + 3;
+        let ids: Vec<_> = (0..count)
+            .map(|_| pair.acme.send(pair.to_bolt, &text).to_string())
+            .collect();
+        for chat in [None, Some(pair.acme.connection(pair.to_bolt).chat.unwrap())] {
+            let mut filter = postings::Filter {
+                chat,
+                limit: 501,
+                ..postings::Filter::default()
+            };
+            let mut listed = Vec::new();
+            loop {
+                let page = pair.acme.step(|tx, _| load_page(tx, &filter, "Acme"));
+                let bytes = serde_json::to_vec(&page).unwrap().len();
+                assert!(bytes < limits::PAGE_BYTES_MAX + 1_000, "{bytes}");
+                listed.extend(page.items.into_iter().map(|message| message.id));
+                let Some(next) = page.next else { break };
+                assert!(continue_at(&mut filter, &next).is_ok(), "{next}");
+            }
+            assert_eq!(listed, ids);
+        }
     }
 
     #[test]

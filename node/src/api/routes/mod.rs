@@ -9,9 +9,9 @@ mod invites;
 mod messages;
 mod monitoring;
 mod node;
+mod page;
 
 use super::{
-    model::Page,
     problem::{Problem, ProblemCode},
     state::ApiState,
 };
@@ -27,6 +27,7 @@ use axum::{
     routing::{get, post},
 };
 use http::request::Parts;
+use page::{page, page_items, page_with_cursors, parse_cursor};
 use sealpost_proto::limits;
 use sealpost_service::{
     fair_pool::FairPool,
@@ -204,43 +205,4 @@ fn overloaded() -> ErrorResponse {
 
 fn malformed(detail: &str) -> ErrorResponse {
     ErrorResponse(Problem::new(ProblemCode::Malformed, detail.to_owned()))
-}
-
-/// Returns the page size: the requested one within the limits.
-fn page_items(limit: Option<u32>) -> i64 {
-    let limit = limit.unwrap_or(limits::PAGE_ITEMS_DEFAULT);
-    i64::from(limit.clamp(1, limits::PAGE_ITEMS_MAX))
-}
-
-/// Parses the cursor of a list.
-fn parse_cursor(after: Option<&str>) -> ApiResult<Option<i64>> {
-    after
-        .map(str::parse)
-        .transpose()
-        .map_err(|_| malformed("the cursor is invalid"))
-}
-
-/// Builds a page from up to `limit + 1` items, with the cursor of the next page if there is one.
-fn page<T>(mut items: Vec<T>, limit: i64, cursor: impl FnOnce(&T) -> String) -> Page<T> {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| has_more).map(cursor);
-    Page { items, next }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn full_last_page_has_no_next() {
-        for (items, next) in [(0, None), (2, None), (3, None), (4, Some("3"))] {
-            let page = page((1..=items).collect(), 3, i32::to_string);
-            assert_eq!(
-                (page.items.len(), page.next.as_deref()),
-                (items.min(3) as usize, next)
-            );
-        }
-    }
 }

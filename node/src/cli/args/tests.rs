@@ -76,6 +76,39 @@ fn texts_can_start_with_a_hyphen() {
 }
 
 #[test]
+fn names_with_a_hyphen_follow_an_equals_sign() {
+    let line = ["send", "--to=-Bolt", "--to", "Cargo", "--attach=-a.pdf"];
+    let Command::Api(ApiCommand::Send(send)) = parse(&line).unwrap().command else {
+        panic!()
+    };
+    assert_eq!(send.to, ["-Bolt", "Cargo"]);
+    for (line, tip) in [
+        (
+            &["send", "-m", "hi", "--to", "-Bolt"][..],
+            Some("--to=-Bolt"),
+        ),
+        (&["send", "--to", "-a", "-m", "hi"], Some("--to=-a")),
+        (&["send", "--to", "Bolt", "-a", "-x.pdf"], Some("-a=-x.pdf")),
+        (
+            &["send", "--to", "Bolt", "--reply-to", "-x"],
+            Some("--reply-to=-x"),
+        ),
+        (&["inbox", "--all", "-x"], None),
+        (&["inbox", "--json", "--bogus"], None),
+    ] {
+        let error = parse(line).err().unwrap();
+        let args = [&["sealpost"], line].concat();
+        let args: Vec<_> = args.into_iter().map(Into::into).collect();
+        let text = add_hyphen_tip(error, &args).to_string();
+        let expected = tip.map(|tip| format!("follows an equals sign: {tip}\n"));
+        match expected {
+            Some(expected) => assert!(text.contains(&expected), "{text}"),
+            None => assert!(!text.contains("equals sign"), "{text}"),
+        }
+    }
+}
+
+#[test]
 fn every_loopback_address_can_be_chosen() {
     for address in [
         "127.0.0.1:4680",

@@ -51,12 +51,14 @@ pub async fn run(
 }
 
 async fn list(args: &FilesArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
-    let query = AttachmentsQuery {
+    let query = |limit, after| AttachmentsQuery {
+        direction: None,
         order: Some(Order::Desc),
-        limit: Some(args.limit),
-        ..AttachmentsQuery::default()
+        limit: Some(limit),
+        after,
     };
-    let page: Page<AttachmentListItem> = client.get(&["v1", "attachments"], &query).await?;
+    let path = ["v1", "attachments"];
+    let page: Page<AttachmentListItem> = client.list_up_to(&path, args.limit, query).await?;
     if console.is_json() {
         return console.print_json(&page);
     }

@@ -13,14 +13,16 @@ use crate::{
 
 /// Lists received messages, newest first.
 pub async fn run(args: &InboxArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
-    let query = MessagesQuery {
+    let query = |limit, after| MessagesQuery {
+        chat: None,
         direction: Some(Direction::In),
         unread: (!args.all).then_some(true),
         order: Some(Order::Desc),
-        limit: Some(args.limit),
-        ..MessagesQuery::default()
+        limit: Some(limit),
+        after,
     };
-    let page: Page<Message> = client.get(&["v1", "messages"], &query).await?;
+    let path = ["v1", "messages"];
+    let page: Page<Message> = client.list_up_to(&path, args.limit, query).await?;
     if console.is_json() {
         return console.print_json(&page);
     }
@@ -50,16 +52,18 @@ fn table(messages: &[Message], with_read: bool, console: &Console) -> TextTable 
         } else {
             message.attachments.len().to_string()
         };
-        let marker = if message.action_required {
-            "[action required] "
-        } else {
-            ""
-        };
+        let mut markers = String::new();
+        if message.is_late {
+            markers.push_str("[late] ");
+        }
+        if message.action_required {
+            markers.push_str("[action required] ");
+        }
         let mut row = vec![
             cell(&message.id),
             cell(views::sender(message)),
             cell(console.format_relative(message.received_at.or(Some(message.sent_at)))),
-            cell(format!("{marker}{}", views::message_preview(message))),
+            cell(format!("{markers}{}", views::message_preview(message))),
             number_cell(files),
         ];
         if with_read {

@@ -5,7 +5,7 @@ use crate::{
     cli::{args::ReadArgs, client::Client, console::Console, error::CliError},
 };
 
-/// Marks messages as read, each with the earlier messages of its chat. If an id is wrong, the
+/// Marks messages as read, each with those that its chat shows above it. If an id is wrong, the
 /// messages before it stay marked.
 pub async fn run(args: &ReadArgs, client: &Client, console: &mut Console) -> Result<(), CliError> {
     let mut items = Vec::new();
@@ -27,6 +27,9 @@ pub async fn run(args: &ReadArgs, client: &Client, console: &mut Console) -> Res
 fn describe(read: &ReadMessage) -> String {
     let (id, contact) = (&read.message.id, &read.message.sender.contact);
     match read.read_count {
+        0 if !read.message.is_read => format!(
+            "{id} arrived late. It becomes read with the next message of its chat that you read."
+        ),
         0 => format!("{id} is already marked as read."),
         1 => format!("Marked {id} as read; {contact} is notified."),
         count => format!(

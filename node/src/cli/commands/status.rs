@@ -19,9 +19,8 @@ use sealpost_proto::{DeliveryStatus, limits::PAGE_ITEMS_MAX, wire::WebhookState}
 use serde::Serialize;
 use std::time::Duration;
 
-/// Upper bound on the pages of [`PAGE_ITEMS_MAX`] messages that are searched for pending
-/// deliveries.
-const PAGES_MAX: usize = 10;
+/// Upper bound on the messages that are searched for pending deliveries.
+const MESSAGES_SEARCHED_MAX: usize = 5_000;
 /// Smallest clock offset that is reported.
 const CLOCK_OFFSET_SHOWN: Duration = Duration::from_secs(30);
 
@@ -251,7 +250,8 @@ fn warn_about_clock(node: &Node, console: &mut Console) -> Result<(), CliError> 
     ))
 }
 
-/// Returns the deliveries of the last [`PAGES_MAX`] pages that are neither delivered nor failed.
+/// Returns the deliveries of the last [`MESSAGES_SEARCHED_MAX`] messages that are neither delivered
+/// nor failed.
 async fn pending_deliveries(expected: u64, client: &Client) -> Result<Vec<Delivery>, CliError> {
     let mut pending = Vec::new();
     let mut query = MessagesQuery {
@@ -260,11 +260,10 @@ async fn pending_deliveries(expected: u64, client: &Client) -> Result<Vec<Delive
         limit: Some(PAGE_ITEMS_MAX),
         ..MessagesQuery::default()
     };
-    for _ in 0..PAGES_MAX {
-        if pending.len() as u64 >= expected {
-            break;
-        }
+    let mut searched = 0;
+    while (pending.len() as u64) < expected && searched < MESSAGES_SEARCHED_MAX {
         let page: Page<Message> = client.get(&["v1", "messages"], &query).await?;
+        searched += page.items.len();
         pending.extend(
             page.items
                 .into_iter()

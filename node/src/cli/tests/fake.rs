@@ -4,8 +4,8 @@ use crate::daemon::{SOCKET_FILE, TOKEN_FILE};
 use crate::{
     api::{
         model::{
-            Attachment, AttachmentListItem, AttachmentStatus, Delivery, Message, Node, Page,
-            SendMessage, StageQuery,
+            Attachment, AttachmentListItem, AttachmentStatus, Delivery, Message, MessagesQuery,
+            Node, Page, SendMessage, StageQuery,
         },
         problem::{Problem, ProblemCode},
     },
@@ -46,6 +46,8 @@ const TOKEN: &str = "token";
 pub(super) struct Script {
     pub(super) connections: Vec<Value>,
     pub(super) messages: Vec<Message>,
+    /// Number of messages at which a page ends early.
+    pub(super) page_items: Option<usize>,
     pub(super) node: Option<Node>,
     pub(super) safety: Value,
     pub(super) content: Vec<u8>,
@@ -236,11 +238,24 @@ async fn first_connection(script: Shared) -> Json<Value> {
     Json(script.lock().unwrap().connections[0].clone())
 }
 
-async fn messages(State(script): State<Shared>) -> Json<Page<Message>> {
-    Json(Page {
-        items: script.lock().unwrap().messages.clone(),
-        next: None,
-    })
+/// The cursor of a page is the number of items before it.
+async fn messages(
+    State(script): State<Shared>,
+    Query(query): Query<MessagesQuery>,
+) -> Json<Page<Message>> {
+    let script = script.lock().unwrap();
+    let start = query.after.map_or(0, |after| after.parse().unwrap());
+    let limit = query.limit.unwrap() as usize;
+    let end = start + limit.min(script.page_items.unwrap_or(limit));
+    let items: Vec<_> = script
+        .messages
+        .iter()
+        .take(end)
+        .skip(start)
+        .cloned()
+        .collect();
+    let next = (end < script.messages.len()).then(|| end.to_string());
+    Json(Page { items, next })
 }
 
 async fn message(

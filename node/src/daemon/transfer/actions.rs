@@ -5,7 +5,7 @@ use crate::{
     fault::Fault,
     store::{
         Tx, attachments,
-        files::{self, StoredFile},
+        files::{self, FileRequests, StoredFile},
         outbox, postings,
     },
 };
@@ -90,7 +90,11 @@ pub(crate) fn request_download(tx: &Tx<'_>, file: &StoredFile) -> Result<(), Fau
             ));
         }
     }
-    files::advance(tx, file.id, FileStatus::Waiting, None).map(|_| ())
+    if files::advance(tx, file.id, FileStatus::Waiting, None)? {
+        // The sender may be asked again if the relay does not have the file.
+        files::set_file_requests(tx, file.id, FileRequests::default())?;
+    }
+    Ok(())
 }
 
 fn conflict(detail: impl Into<Cow<'static, str>>, next: &'static str) -> Fault {

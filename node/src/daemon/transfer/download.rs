@@ -93,9 +93,7 @@ impl Download {
         {
             Ok(body) => Ok(body),
             Err(ClientError::Problem(problem)) if problem.code == ErrorCode::NotFound => {
-                Err(TransferError::Permanent(
-                    "the relay no longer has the file; ask the sender to send it again".to_owned(),
-                ))
+                Err(TransferError::BlobGone)
             }
             Err(ClientError::Problem(problem))
                 if problem.code == ErrorCode::ForeignRelayUnsupported =>

@@ -7,6 +7,7 @@ use crate::{
     },
     fault::Fault,
     files::DownloadError,
+    lost_blobs,
     store::{
         Tx,
         deliveries::{self, StatusChange},
@@ -14,7 +15,7 @@ use crate::{
         outbox,
     },
 };
-use sealpost_node_core::model::{Direction, FileId, FileStatus};
+use sealpost_node_core::model::{Direction, FileId, FileStatus, MessageRowId};
 use sealpost_proto::{DeliveryStatus, FailureCode};
 use sealpost_relay_client::ClientError;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub(super) enum TransferError {
         retry_after: Option<Duration>,
     },
     Permanent(String),
+    /// The relay does not have the blob of an incoming file. Its sender may upload it again.
+    BlobGone,
 }
 
 impl From<Fault> for TransferError {
@@ -82,8 +85,9 @@ impl TransferError {
         }
     }
 
-    pub(super) const fn is_permanent(&self) -> bool {
-        matches!(self, Self::Permanent(_))
+    /// Whether the transfer must not continue until something else has changed.
+    pub(super) const fn ends_transfer(&self) -> bool {
+        matches!(self, Self::Permanent(_) | Self::BlobGone)
     }
 
     /// Stores the error with the file; `bytes` is the progress so far.
@@ -107,6 +111,12 @@ impl TransferError {
                 let (id, direction) = (file.id, file.direction);
                 database
                     .write(move |tx| fail_file(tx, id, direction, &reason))
+                    .await
+            }
+            Self::BlobGone => {
+                let id = file.id;
+                database
+                    .write(move |tx| lost_blobs::request_file(tx, id))
                     .await
             }
         }
@@ -141,9 +151,23 @@ async fn schedule_retry(
         .await
 }
 
-/// Marks a file as failed. If it is an upload, the messages that need it fail too.
+/// Marks a file as failed. If it is an upload, the messages that need it fail too. A file that was
+/// uploaded before and cannot be uploaded again is released, and only messages that were never sent
+/// fail.
 fn fail_file(tx: &Tx<'_>, id: FileId, direction: Direction, reason: &str) -> Result<(), Fault> {
-    if files::advance(tx, id, FileStatus::Failed, Some(reason))? && direction == Direction::Out {
+    if direction == Direction::In {
+        return files::advance(tx, id, FileStatus::Failed, Some(reason)).map(|_| ());
+    }
+    if files::was_uploaded(tx, id)? {
+        let reason = format!("it could not be uploaded again: {reason}");
+        for message in files::find_messages(tx, id)? {
+            if outbox::is_unsealed(tx, message)? {
+                fail_message(tx, message, FailureCode::FileLost, &reason)?;
+            }
+        }
+        return files::release_after_failure(tx, id, &reason);
+    }
+    if files::advance(tx, id, FileStatus::Failed, Some(reason))? {
         fail_messages(tx, id, FailureCode::FileLost, reason)?;
     }
     Ok(())
@@ -156,16 +180,25 @@ pub(super) fn fail_messages(
     code: FailureCode,
     reason: &str,
 ) -> Result<(), Fault> {
+    for message in files::find_messages(tx, id)? {
+        fail_message(tx, message, code, reason)?;
+    }
+    files::release_unless_needed(tx, id)
+}
+
+fn fail_message(
+    tx: &Tx<'_>,
+    message: MessageRowId,
+    code: FailureCode,
+    reason: &str,
+) -> Result<(), Fault> {
     let change = StatusChange {
         code: Some(code),
         reason: Some(reason.to_owned()),
         ..StatusChange::default()
     };
-    for message in files::find_messages(tx, id)? {
-        outbox::remove_for_message(tx, message)?;
-        deliveries::advance_all(tx, message, DeliveryStatus::Failed, &change)?;
-    }
-    files::release_unless_needed(tx, id)
+    outbox::remove_for_message(tx, message)?;
+    deliveries::advance_all(tx, message, DeliveryStatus::Failed, &change)
 }
 
 #[cfg(test)]
@@ -190,6 +223,26 @@ mod tests {
         settle(&mut pair.acme, &mut pair.bolt);
         assert_eq!(pair.bolt.received_texts(), ["without"]);
         assert_eq!(pair.acme.delivery(&other).status, DeliveryStatus::Delivered);
+    }
+
+    #[test]
+    fn failed_repeated_upload_fails_no_sent_message() {
+        let mut pair = connected_pair(503);
+        let file = pair.acme.stage(10);
+        let sent = pair.acme.send_files(pair.to_bolt, "sent before", &[file]);
+        pair.acme.record_uploaded(file);
+        settle(&mut pair.acme, &mut pair.bolt);
+        pair.acme.step(|tx, _| files::upload_again(tx, file));
+        let unsent = pair.acme.send_files(pair.to_bolt, "waits for it", &[file]);
+        pair.acme
+            .step(|tx, _| fail_file(tx, file, Direction::Out, "the disk lost it"));
+        assert_eq!(pair.acme.file(file).status, FileStatus::Released);
+        assert_eq!(pair.acme.delivery(&sent).status, DeliveryStatus::Delivered);
+        let rows = "SELECT count(*) FROM outbox WHERE message IS NOT NULL";
+        assert_eq!(pair.acme.query_number(rows), 1, "it can be sent again");
+        let stored = pair.acme.delivery(&unsent);
+        let expected = (DeliveryStatus::Failed, Some(FailureCode::FileLost));
+        assert_eq!((stored.status, stored.code), expected);
     }
 
     #[test]

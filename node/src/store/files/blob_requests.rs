@@ -105,19 +105,34 @@ pub(crate) fn release_unless_needed(tx: &Tx<'_>, id: FileId) -> Result<(), Fault
 }
 
 fn release(tx: &Tx<'_>, id: FileId) -> Result<(), Fault> {
-    if !advance(tx, id, FileStatus::Released, None)? {
-        advance(
-            tx,
-            id,
-            FileStatus::Cancelled,
-            Some("its message was not sent"),
-        )?;
+    if was_uploaded(tx, id)? {
+        advance(tx, id, FileStatus::Released, None)?;
+    } else {
+        let reason = Some("its message was not sent");
+        advance(tx, id, FileStatus::Cancelled, reason)?;
     }
     tx.execute(
         "UPDATE files SET blob_request = 'delete', blob_request_reason = NULL,
              blob_request_attempt = 0, blob_request_next_at = 0
          WHERE id = ?1 AND direction = 'out' AND status IN ('released', 'cancelled', 'failed')",
         &[&id.to_string()],
+    )?;
+    Ok(())
+}
+
+/// Returns whether our file was completely uploaded before, so that it is now uploaded again if at
+/// all.
+pub(crate) fn was_uploaded(tx: &Tx<'_>, id: FileId) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM files WHERE id = ?1 AND blob_until IS NOT NULL";
+    Ok(tx.query_value::<i64>(sql, &[&id.to_string()])?.is_some())
+}
+
+/// Releases our file because it cannot be uploaded again.
+pub(crate) fn release_after_failure(tx: &Tx<'_>, id: FileId, reason: &str) -> Result<(), Fault> {
+    release(tx, id)?;
+    tx.execute(
+        "UPDATE files SET reason = ?2 WHERE id = ?1 AND status = 'released'",
+        &[&id.to_string(), &reason],
     )?;
     Ok(())
 }

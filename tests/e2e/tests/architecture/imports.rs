@@ -53,6 +53,7 @@ const LAYERS: [(&str, &[&[&str]]); 2] = [
                 "outbox",
                 "inbox",
                 "healing",
+                "lost_blobs",
                 "recovery",
                 "refused_jobs",
                 "checkpoint",
