@@ -138,9 +138,9 @@ CREATE UNIQUE INDEX messages_own ON messages (uuid) WHERE author_user IS NOT NUL
 CREATE UNIQUE INDEX messages_received ON messages (author_connection, uuid)
     WHERE author_connection IS NOT NULL;
 
--- A posting is one message in one chat: CMG-<chat>-<number>. Numbers count arrivals without gaps. The
--- display order is (sort, life, seq, number). A message that arrives after one that its sender sent
--- later has the sort key of that one, any other message has its own number.
+-- A posting is one message in one chat: CMG-<chat>-<number>. Numbers count arrivals without gaps.
+-- The display order is (sort, life, seq, number). A message that arrives after one that its sender
+-- sent later has the sort key of that one, any other message has its own number.
 CREATE TABLE postings (
     chat    TEXT NOT NULL REFERENCES chats (id),
     number  INTEGER NOT NULL,
@@ -157,8 +157,8 @@ CREATE INDEX postings_in_display_order ON postings (chat, sort, life, seq, numbe
 CREATE INDEX postings_by_sender ON postings (chat, own, life, seq, sort);
 CREATE INDEX postings_with_files ON postings (chat, files) WHERE files > 0;
 
--- Order of the incarnations of a peer: what it sent in an earlier one is shown before what it sent in
--- a later one, whenever it arrives.
+-- Order of the incarnations of a peer: what it sent in an earlier one is shown before what it sent
+-- in a later one, whenever it arrives.
 CREATE TABLE lives (
     connection  TEXT NOT NULL REFERENCES connections (id),
     incarnation BLOB NOT NULL,

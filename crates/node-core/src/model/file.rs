@@ -9,7 +9,7 @@ string_enum! {
     /// | outgoing | becomes |
     /// |---|---|
     /// | `staged` | `uploading` when a message uses it |
-    /// | `uploading` | `uploaded`, `failed`, `cancelled`; `released` if it cannot be uploaded again |
+    /// | `uploading` | `uploaded`, `failed`, `cancelled`; `released` if uploaded before |
     /// | `uploaded` | `released`, `cancelled`; `uploading` when the relay has lost it |
     /// | `released` | `uploading` when its message is sent again, or a recipient asks for it |
     ///
