@@ -114,7 +114,6 @@ remove_packages() {
 mkdir -p "$DIRECTORY"
 trap unmount EXIT
 build
-build_tarballs
 create_base
 create_root
 before=$(list_files)
@@ -122,3 +121,4 @@ install_packages
 exchange
 remove_packages "$before"
 echo "the packages install, work together and are removed cleanly"
+build_tarballs
