@@ -59,7 +59,7 @@ create_base() {
     if [ -e "$BASE/ready" ]; then return; fi
     echo "== an empty Debian in $BASE"
     rm -rf "$BASE"
-    debootstrap --variant=minbase --include=systemd,ca-certificates "$SUITE" "$BASE" "$MIRROR" >"$DIRECTORY/debootstrap.log" 2>&1 || {
+    debootstrap --variant=minbase --include=systemd,procps,ca-certificates "$SUITE" "$BASE" "$MIRROR" >"$DIRECTORY/debootstrap.log" 2>&1 || {
         tail -n 20 "$DIRECTORY/debootstrap.log" >&2
         return 1
     }
@@ -80,12 +80,11 @@ install_packages() {
     cp target/debian/*.deb "$ROOT/packages"
     in_root sh -c 'dpkg -i /packages/*.deb'
     for user in sealpost sealpost-relay; do
-        in_root systemd-sysusers
         in_root getent passwd "$user"
     done
     for program in sealpost sealpost-relay; do
         in_root "$program" --version
-        in_root systemd-analyze verify --man=no "/usr/lib/systemd/system/$program.service" || true
+        in_root systemd-analyze verify --man=no "/usr/lib/systemd/system/$program.service"
     done
     in_root sealpost-relay config show --config /etc/sealpost-relay/relay.toml >/dev/null
 }
