@@ -121,6 +121,10 @@ pub const ACCOUNT_MAILBOXES_MAX: u64 = 100_000;
 /// Closed mailboxes of one account whose ids nobody can open again; beyond it, the id that was
 /// closed first is deleted.
 pub const CLOSED_MAILBOXES_MAX: u64 = 100_000;
+/// Pages of the relay's list of mailboxes that a node reads: twice what an account can have.
+pub const MAILBOX_PAGES_MAX: usize = 400;
+/// Mailboxes that a node reports as unknown to it; the others follow when these are closed.
+pub const UNKNOWN_MAILBOXES_MAX: usize = 1_000;
 /// Time for which a relay retains the mailbox ids of a deleted account.
 pub const MAILBOX_ID_RETENTION: Duration = DAY.saturating_mul(37);
 /// Largest limit that the owner of a mailbox can set for each sender.

@@ -1,7 +1,10 @@
 //! State of the local API: components of the node. Each handler extracts the ones it needs.
 
 use crate::{
-    daemon::{BackupStatus, Database, HomeRelay, NodeComponents, RunInfo, transfer::EarlyUploads},
+    daemon::{
+        BackupStatus, Database, HomeRelay, NodeComponents, RunInfo, UnknownMailboxes,
+        transfer::EarlyUploads,
+    },
     files::Files,
     identity::NodeIdentity,
     progress::Progress,
@@ -49,5 +52,6 @@ extractable!(
     Arc<EarlyUploads>: early_uploads,
     Arc<RunInfo>: run_info,
     Arc<BackupStatus>: backups,
+    Arc<UnknownMailboxes>: unknown_mailboxes,
     Shutdown: shutdown,
 );

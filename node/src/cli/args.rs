@@ -120,6 +120,13 @@ pub enum ApiCommand {
     /// Start new sessions with all partners, for example after a snapshot of the machine was
     /// restored
     Recover(RecoverArgs),
+    /// List or close mailboxes at the relay that this node does not know, for example after a
+    /// restore
+    Mailboxes {
+        /// `list` by default.
+        #[command(subcommand)]
+        command: Option<MailboxesCommand>,
+    },
     /// List, download, save or cancel files
     Files {
         /// `list` by default.
@@ -373,6 +380,24 @@ pub struct StatusArgs {
 
 #[derive(Args)]
 pub struct RecoverArgs {
+    /// Do not ask for confirmation
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Subcommand)]
+pub enum MailboxesCommand {
+    /// List the mailboxes that this node does not know
+    List,
+    /// Close such mailboxes permanently
+    Close(CloseMailboxesArgs),
+}
+
+#[derive(Args)]
+pub struct CloseMailboxesArgs {
+    /// Mailboxes from the list
+    #[arg(value_name = "MAILBOX", required = true)]
+    pub ids: Vec<String>,
     /// Do not ask for confirmation
     #[arg(long)]
     pub yes: bool,

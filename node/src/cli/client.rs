@@ -346,6 +346,16 @@ pub fn default_data_directory() -> Result<PathBuf, CliError> {
     })
 }
 
+/// Returns the command line of this program for a data directory, which is named unless it is the
+/// default one.
+pub fn command_line(data: &Path, command: &str) -> String {
+    if default_data_directory().is_ok_and(|default| default == data) {
+        return format!("sealpost {command}");
+    }
+    let data = shell_quote(&data.to_string_lossy());
+    format!("sealpost --data {data} {command}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -93,6 +93,12 @@ pub(super) fn new_protection(
         ));
     }
     Ok(match kind {
+        ProtectionKind::KeyFile if args.key_file.as_deref() == Some(Path::new(STANDARD_INPUT)) => {
+            return Err(CliError::usage(
+                "a new key file cannot be standard input",
+                "name a file, or leave out --key-file",
+            ));
+        }
         ProtectionKind::KeyFile => NewProtection::KeyFile(args.key_file.clone()),
         ProtectionKind::Passphrase => {
             let file = args.key_passphrase_file.clone();

@@ -9,6 +9,7 @@
 pub mod args;
 pub mod client;
 pub mod commands;
+mod confirmation;
 pub mod console;
 pub mod error;
 pub mod events;
@@ -119,6 +120,9 @@ pub async fn run_api_command(
         ApiCommand::Read(args) => commands::read::run(&args, client, console).await,
         ApiCommand::Status(args) => commands::status::run(&args, client, console).await,
         ApiCommand::Recover(args) => commands::recover::run(&args, client, console).await,
+        ApiCommand::Mailboxes { command } => {
+            commands::mailboxes::run(command, client, console).await
+        }
         ApiCommand::Files { command } => commands::files::run(command, client, console).await,
     }
 }

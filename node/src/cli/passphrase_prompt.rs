@@ -63,7 +63,7 @@ fn read_from(terminal: &File, question: &str) -> io::Result<Zeroizing<String>> {
     let read = BufReader::new(terminal).read_line(&mut line);
     output.write_all(b"\n")?;
     read?;
-    if line.ends_with(INTERRUPT) {
+    if line.ends_with(char::from(INTERRUPT)) {
         return Err(io::ErrorKind::Interrupted.into());
     }
     while line.ends_with(['\n', '\r']) {
@@ -73,7 +73,7 @@ fn read_from(terminal: &File, question: &str) -> io::Result<Zeroizing<String>> {
 }
 
 /// What Ctrl-C types.
-const INTERRUPT: char = '\u{3}';
+const INTERRUPT: u8 = 3;
 
 /// Terminal that does not show what is typed until this value is dropped.
 struct HiddenInput<'a> {
@@ -88,7 +88,7 @@ impl<'a> HiddenInput<'a> {
         hidden.local_modes.remove(LocalModes::ECHO);
         // Ctrl-C ends the line instead of the process, which would leave the terminal hidden.
         hidden.local_modes.remove(LocalModes::ISIG);
-        hidden.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT as u8;
+        hidden.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
         tcsetattr(terminal, OptionalActions::Flush, &hidden)?;
         Ok(Self { terminal, before })
     }

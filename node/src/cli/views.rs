@@ -210,3 +210,11 @@ fn status_since(delivery: &Delivery) -> Iso {
     };
     at.unwrap_or(delivery.pending_at)
 }
+
+/// Formats a number of mailboxes.
+pub(super) fn format_mailboxes(count: u64) -> String {
+    match count {
+        1 => "1 mailbox".to_owned(),
+        count => format!("{count} mailboxes"),
+    }
+}

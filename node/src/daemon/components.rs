@@ -5,6 +5,7 @@ use super::{
     backup::schedule::BackupStatus,
     ingest::Ingest,
     transfer::{EarlyUploads, TransferContext},
+    unknown_mailboxes::UnknownMailboxes,
     worker::Worker,
 };
 use crate::{files::Files, identity::NodeIdentity, progress::Progress};
@@ -24,6 +25,7 @@ pub(crate) struct NodeComponents {
     pub(crate) run_info: Arc<RunInfo>,
     /// Outcome of the scheduled backups.
     pub(crate) backups: Arc<BackupStatus>,
+    pub(crate) unknown_mailboxes: Arc<UnknownMailboxes>,
     pub(crate) clock: SharedClock,
     pub(crate) shutdown: Shutdown,
 }
@@ -92,12 +94,17 @@ impl NodeComponents {
         let database = Database::new(store, Arc::clone(&clock), client.clone(), 0);
         let home_relay = HomeRelay::new(client, relay.clone(), database.clone());
         home_relay.set_registration(Registration::Done);
+        let home_relay = Arc::new(home_relay);
         Self {
             identity: Arc::new(NodeIdentity {
                 relay,
                 ..crate::testing::TestNode::new("Acme", 1).identity
             }),
-            relay: Arc::new(home_relay),
+            unknown_mailboxes: Arc::new(UnknownMailboxes::new(
+                database.clone(),
+                Arc::clone(&home_relay),
+            )),
+            relay: home_relay,
             files: Files::open(directory.join("files")).unwrap(),
             progress: Arc::default(),
             early_uploads: Arc::new(EarlyUploads::new(database.clone(), MESSAGE_FILES_BYTES_MAX)),

@@ -7,6 +7,7 @@
 //! | [`relay_jobs`] | relay jobs | opens and closes mailboxes, publishes and fetches prekeys |
 //! | [`transfer`] | files | uploads and downloads parts, extends and deletes blobs |
 //! | [`checkpoints`] | the clock | writes checkpoints, and notices a second node |
+//! | [`unknown_mailboxes`] | the start | looks for mailboxes that a backup did not know |
 //! | [`maintenance`] | the clock | expires invites, renews prekeys, deletes old rows |
 //! | [`backup::schedule`] | the clock | backs up the node, deletes old backups |
 //!
@@ -36,6 +37,7 @@ mod scripted_relay;
 mod serve;
 mod submission;
 pub(crate) mod transfer;
+mod unknown_mailboxes;
 pub(crate) mod vault;
 mod worker;
 
@@ -48,3 +50,6 @@ pub(crate) use init::{NewNode, init};
 pub(crate) use next_step::next_step;
 pub(crate) use relay_health::RelayHealth;
 pub(crate) use serve::{LocalApiRouters, Routers, SOCKET_FILE, TOKEN_FILE, serve};
+pub(crate) use unknown_mailboxes::{
+    MailboxError, UnknownMailboxes, format_id as format_mailbox_id,
+};

@@ -15,8 +15,8 @@ use sealpost_proto::{
     AccountId, B64, DeliveryId, EnvelopeId, ErrorCode, MailboxId, Origin, Problem, SessionKey,
     Timestamp, WebhookSecret, b64,
     wire::{
-        DeliveredEnvelope, DeliveryBatch, Registered, Session, WebhookState, WebhookTest,
-        WebhookTestStep,
+        DeliveredEnvelope, DeliveryBatch, Mailbox, Mailboxes, Registered, Session, WebhookState,
+        WebhookTest, WebhookTestStep,
     },
 };
 use sealpost_service::{ManualClock, http::ProblemResponse};
@@ -48,6 +48,10 @@ pub(super) struct Script {
     pub(super) envelope_bytes: Option<usize>,
     /// Whether the connection is cut within the response to a pull.
     pub(super) cuts_pulls: bool,
+    /// Mailboxes of the account, all on one page.
+    pub(super) mailboxes: Vec<Mailbox>,
+    /// Whether the page of mailboxes names itself as the next one.
+    pub(super) repeats_pages: bool,
     /// Methods and targets.
     pub(super) requests: Vec<String>,
     /// Body of the stored checkpoint.
@@ -67,6 +71,8 @@ impl ScriptedRelay {
             passes_tests: true,
             envelope_bytes: None,
             cuts_pulls: false,
+            mailboxes: Vec::new(),
+            repeats_pages: false,
             requests: Vec::new(),
             checkpoint: None,
             refuses_all_tags: false,
@@ -110,6 +116,7 @@ async fn respond(State(script): State<Arc<Mutex<Script>>>, request: Request) -> 
         "/v1/deliveries" if script.cuts_pulls => cut_response(),
         "/v1/deliveries" => Json(script.batch()).into_response(),
         "/v1/account/checkpoint" => script.respond_checkpoint(&request, body),
+        "/v1/mailboxes" => Json(script.list_mailboxes()).into_response(),
         "/v1/accounts" => Json(script.register()).into_response(),
         "/v1/account/webhook-test" => Json(script.test_webhook()).into_response(),
         _ => StatusCode::NO_CONTENT.into_response(),
@@ -177,6 +184,14 @@ impl Script {
             deliveries: envelope.into_iter().collect(),
             webhook: Some(self.webhook),
             ..DeliveryBatch::default()
+        }
+    }
+
+    fn list_mailboxes(&self) -> Mailboxes {
+        let last = self.mailboxes.last().map(|mailbox| mailbox.id);
+        Mailboxes {
+            mailboxes: self.mailboxes.clone(),
+            next: last.filter(|_| self.repeats_pages),
         }
     }
 

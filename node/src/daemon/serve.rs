@@ -11,6 +11,7 @@ use super::{
     registration::{keep_registered, keep_webhook_active},
     relay_jobs, restored, submission,
     transfer::{self, EarlyUploads},
+    unknown_mailboxes::{self, UnknownMailboxes},
     vault::{self, KeySecrets},
 };
 use crate::{
@@ -171,6 +172,7 @@ async fn open(
     let client = create_relay_client(&settings, config, &clock)?;
     let database = Database::new(store, Arc::clone(&clock), client.clone(), latest_event);
     let relay = HomeRelay::new(client, identity.relay.clone(), database.clone());
+    let relay = Arc::new(relay);
     let message_files_bytes_max = config
         .files
         .message_size_max
@@ -178,7 +180,8 @@ async fn open(
         .min(limits::MESSAGE_FILES_BYTES_MAX);
     let components = NodeComponents {
         identity: Arc::new(identity),
-        relay: Arc::new(relay),
+        unknown_mailboxes: Arc::new(UnknownMailboxes::new(database.clone(), Arc::clone(&relay))),
+        relay,
         files: Files::open(directory.join(FILES_DIR))
             .context("opening the directory of sealed files")?,
         progress: Arc::default(),
@@ -334,6 +337,10 @@ async fn run_relay_tasks(
     }
     let worker = components.worker();
     tasks.spawn(async move { worker.run_timed(checkpoints).await });
+    tasks.spawn(unknown_mailboxes::check_at_start(
+        Arc::clone(&components.unknown_mailboxes),
+        components.worker(),
+    ));
     let has_webhook = webhook.is_some();
     if let Some((listener, router)) = webhook {
         tasks.spawn(http::serve(

@@ -17,8 +17,8 @@ pub(crate) use change::{LockedVault, NewProtection};
 pub(crate) use error::VaultError;
 
 use change::ProtectionChange;
-use sealpost_e2ee::vault::{Argon2Parameters, DataKey, KeyFile, Passphrase, UnwrapError, WrapKind};
-use sealpost_service::{DataDir, SecretError, read_secret_file};
+use sealpost_e2ee::vault::{Argon2Parameters, DataKey, KeyFile, Passphrase, WrapKind};
+use sealpost_service::{DataDir, read_secret_file};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -245,18 +245,6 @@ fn open_with_key_file(directory: &Path, record: &[u8]) -> Result<OpenedByKeyFile
 fn locate_key_file(directory: &Path) -> PathBuf {
     let path = directory.join(KEY_FILE);
     fs::read_link(&path).unwrap_or(path)
-}
-
-impl From<UnwrapError> for VaultError {
-    fn from(error: UnwrapError) -> Self {
-        Self::Unwrap(error)
-    }
-}
-
-impl From<SecretError> for VaultError {
-    fn from(error: SecretError) -> Self {
-        Self::Secret(error)
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub(crate) mod files;
 mod ids;
 pub mod invites;
 pub(crate) mod lives;
+pub(crate) mod mailboxes;
 pub mod messages;
 pub(crate) mod node_warnings;
 pub mod outbox;

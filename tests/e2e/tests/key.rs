@@ -14,7 +14,7 @@ use std::{
     ffi::OsStr,
     fs,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Output, Stdio},
     time::{Duration, Instant},
 };
@@ -201,10 +201,20 @@ async fn new_nodes_choose_their_protection() -> anyhow::Result<()> {
 
     let backup = files.path("acme.age")?;
     let secret = ["--passphrase-file", &right];
-    run(acme.home(), &[&["backup", &backup], &secret[..]].concat()).await?;
+    run(
+        acme.home(),
+        &[&["backup", &backup][..], &secret[..]].concat(),
+    )
+    .await?;
     acme.stop().await?;
     fs::remove_dir_all(acme.home().directory())?;
-    let restore = [&["restore", &backup], &secret[..], &passphrase, &[&right]].concat();
+    let restore = [
+        &["restore", &backup][..],
+        &secret[..],
+        &passphrase,
+        &[&right],
+    ]
+    .concat();
     run(acme.home(), &restore).await?;
     ensure!(!acme.home().directory().join("key").exists());
     // The restored settings name the file of the passphrase.
@@ -227,12 +237,12 @@ async fn killed_changes_leave_a_node_that_opens() -> anyhow::Result<()> {
     let changes = [&to_passphrase[..], &["--to", "key-file"]];
     let started = Instant::now();
     for change in changes {
-        run(acme.home(), &[&["key", "change"], change].concat()).await?;
+        run(acme.home(), &[&["key", "change"][..], change].concat()).await?;
     }
     let duration = started.elapsed() / 2;
     let log = env.directory().join("change.log");
     for kill in 0..KILLS {
-        let change = [&["key", "change"], changes[kill as usize % 2]].concat();
+        let change = [&["key", "change"][..], changes[kill as usize % 2]].concat();
         let process = acme.home().start_cli(&change, &log)?;
         tokio::time::sleep(duration * (rng.next_u32() % 110) / 100).await;
         process.kill().await?;
@@ -286,7 +296,7 @@ impl Terminal {
                 }
                 self.output += &String::from_utf8_lossy(&buffer[..len]);
             }
-            Ok(())
+            anyhow::Ok(())
         };
         timeout(WAIT_TIMEOUT, read).await??;
         let stdin = self.process.stdin.as_mut().context("no input")?;
@@ -305,7 +315,7 @@ impl Terminal {
 
 /// Whether the terminal shows again what is typed, according to `stty`.
 fn shows_input(output: &str) -> bool {
-    output.contains(" echo ") && output.contains(" isig ") || output.contains("\nisig ")
+    output.contains(" echo ") && (output.contains(" isig ") || output.contains("\nisig "))
 }
 
 #[tokio::test]
@@ -341,7 +351,7 @@ async fn passphrases_are_typed_without_being_shown() -> anyhow::Result<()> {
         .await?;
     let output = terminal.finish().await?;
     ensure!(output.contains("the passphrase is wrong"), "{output}");
-    ensure!(!Path::new(&acme.home().directory().join("key")).exists());
+    ensure!(!acme.home().directory().join("key").exists());
     let mut terminal = Terminal::start(&env, "right", acme.home(), back)?;
     terminal.answer("Passphrase of the node: ", &typed).await?;
     let output = terminal.finish().await?;

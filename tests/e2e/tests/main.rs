@@ -20,6 +20,7 @@ mod lost_account;
 mod malicious_relay;
 mod monitoring;
 mod readme;
+mod restored;
 mod rollback;
 mod support;
 mod texts;

@@ -36,6 +36,9 @@ pub struct Node {
     /// Connections whose session is being replaced.
     #[serde(default)]
     pub healing_count: u64,
+    /// Mailboxes at the relay that this node did not know when it last looked.
+    #[serde(default)]
+    pub unknown_mailboxes: u64,
     /// Warnings that nobody has acknowledged yet, the most serious first.
     #[serde(default)]
     pub warnings: Vec<DatedWarning>,
@@ -137,6 +140,17 @@ pub struct Invite {
     /// requests were pending.
     #[serde(default)]
     pub refused_requests: u64,
+}
+
+/// A mailbox at the relay that belongs to this node's account, but to no invite or connection here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnknownMailbox {
+    /// In hexadecimal.
+    pub id: String,
+    pub created_at: Iso,
+    /// Number of waiting envelopes.
+    pub envelopes: u64,
 }
 
 /// A connection with another instance.

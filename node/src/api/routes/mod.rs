@@ -6,6 +6,7 @@ mod connections;
 mod events;
 mod guard;
 mod invites;
+mod mailboxes;
 mod messages;
 mod monitoring;
 mod node;
@@ -65,6 +66,11 @@ fn api() -> Router<ApiState> {
         .route("/v1/node", get(node::show))
         .route("/v1/node/acknowledge", post(node::acknowledge))
         .route("/v1/node/recover", post(node::recover))
+        .route("/v1/mailboxes/unknown", get(mailboxes::list_unknown))
+        .route(
+            "/v1/mailboxes/unknown/{id}",
+            axum::routing::delete(mailboxes::close_unknown),
+        )
         .route("/v1/invites", get(invites::list).post(invites::create))
         .route("/v1/invites/{id}", axum::routing::delete(invites::revoke))
         .route(

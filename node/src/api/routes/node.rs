@@ -11,7 +11,7 @@ use crate::{
         render,
         state::ApiState,
     },
-    daemon::{BackupStatus, Database, HomeRelay, RunInfo},
+    daemon::{BackupStatus, Database, HomeRelay, RunInfo, UnknownMailboxes},
     fault::Fault,
     hex,
     identity::NodeIdentity,
@@ -37,6 +37,7 @@ pub(super) struct NodeState {
     relay: Arc<HomeRelay>,
     run_info: Arc<RunInfo>,
     backups: Arc<BackupStatus>,
+    unknown_mailboxes: Arc<UnknownMailboxes>,
 }
 
 impl FromRef<ApiState> for NodeState {
@@ -47,6 +48,7 @@ impl FromRef<ApiState> for NodeState {
             relay: FromRef::from_ref(state),
             run_info: FromRef::from_ref(state),
             backups: FromRef::from_ref(state),
+            unknown_mailboxes: FromRef::from_ref(state),
         }
     }
 }
@@ -106,6 +108,7 @@ impl NodeState {
             pending_count: counts.pending,
             unread_count: counts.unread,
             healing_count: counts.healing,
+            unknown_mailboxes: self.unknown_mailboxes.count(),
             warnings: counts.warnings,
             restoration: counts.restoration,
             backup: self.load_backup(),

@@ -4,11 +4,12 @@ use super::restore::unlock;
 use crate::{
     cli::{
         args::{BackupArgs, BackupCommand, BackupCreateArgs, BackupVerifyArgs},
+        client::command_line,
         console::Console,
         error::CliError,
         key_secrets::{self, CurrentSecrets},
         passphrase_prompt::{self, PromptError},
-        units::{format_count, format_size},
+        units::{format_count, format_size, shell_quote},
     },
     daemon::{
         backup::{self, BackupContents, Protection},
@@ -73,6 +74,7 @@ async fn create(
     let secrets = CurrentSecrets::from_settings(&key_secrets::load_settings(data)?);
     let data_key = vault::open(data, &secrets)?;
     let protection = protection(&args)?;
+    let secret = describe_secret(&args);
     let Some(file) = args.file else {
         return Err(CliError::usage(
             "the file is missing",
@@ -100,7 +102,20 @@ async fn create(
         format_size(created.bytes)
     ))?;
     print_missing(created.missing, console)?;
-    console.print_hint(format!("Check it with: sealpost backup verify {path}"))
+    let verify = format!("backup verify {}{secret}", shell_quote(&path.to_string()));
+    console.print_hint(format!("Check it with: {}", command_line(data, &verify)))
+}
+
+/// Returns the arguments that open the backup.
+fn describe_secret(args: &BackupCreateArgs) -> String {
+    match &args.passphrase_file {
+        Some(path) => format!(
+            " --passphrase-file {}",
+            shell_quote(&path.to_string_lossy())
+        ),
+        None if args.recipient.is_empty() => String::new(),
+        None => " --identity KEYFILE".to_owned(),
+    }
 }
 
 fn protection(args: &BackupCreateArgs) -> Result<Protection, CliError> {

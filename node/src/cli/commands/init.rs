@@ -3,6 +3,7 @@
 use crate::{
     cli::{
         args::{InitArgs, ProtectionArgs},
+        client::command_line,
         console::Console,
         error::CliError,
         key_secrets,
@@ -26,6 +27,7 @@ pub async fn run(args: InitArgs, data: PathBuf, console: &mut Console) -> Result
         listen: args.listen,
         protection,
     };
+    let run = command_line(&new.data, "serve");
     let created = daemon::init(new).await.map_err(CliError::from_daemon)?;
     if console.is_json() {
         return console.print_json(&created);
@@ -35,5 +37,5 @@ pub async fn run(args: InitArgs, data: PathBuf, console: &mut Console) -> Result
         created.name, created.data_directory
     ))?;
     console.print_line(format!("Fingerprint: {}", created.fingerprint))?;
-    console.print_hint("Run it with: sealpost serve")
+    console.print_hint(format!("Run it with: {run}"))
 }

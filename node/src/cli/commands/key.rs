@@ -17,7 +17,7 @@ use std::path::Path;
 /// What protects a data key, as JSON.
 #[derive(Serialize)]
 #[serde(tag = "protection", rename_all = "snake_case")]
-enum Shown<'a> {
+enum ProtectionDocument<'a> {
     #[serde(rename_all = "camelCase")]
     KeyFile { key_file: String },
     #[serde(rename_all = "camelCase")]
@@ -56,22 +56,18 @@ fn change(args: &KeyChangeArgs, data: &Path, console: &mut Console) -> Result<()
             .clone_from(&args.current_passphrase_file);
     }
     current.key_file.clone_from(&args.current_key_file);
-    let before = vault::describe(data)?;
     let vault = LockedVault::open(data, &current)?;
     let mut new_settings = settings.clone();
     // The file of the setting has the current passphrase.
     new_settings.passphrase_file.clear();
     let protection = key_secrets::new_protection(args.to, &args.secret, &new_settings)?;
-    let now = vault.change(&protection, args.erase_old_key_file)?;
-    print(&now, &settings.credential, console)?;
+    let changed = vault.change(&protection, args.erase_old_key_file)?;
+    print(&changed.protection, &settings.credential, console)?;
     if console.is_json() {
         return Ok(());
     }
-    if let KeyProtection::KeyFile(path) = &before
-        && before != now
-        && path.exists()
-    {
-        let path = path.to_string_lossy();
+    if let Some(path) = &changed.old_key_file {
+        let path = path.display();
         console.print_line(format!("The old key file {path} is not needed any more."))?;
     }
     console.print_line(
@@ -97,15 +93,15 @@ fn print(
 ) -> Result<(), CliError> {
     if console.is_json() {
         return console.print_json(&match protection {
-            KeyProtection::KeyFile(path) => Shown::KeyFile {
+            KeyProtection::KeyFile(path) => ProtectionDocument::KeyFile {
                 key_file: path.display().to_string(),
             },
-            KeyProtection::Passphrase(parameters) => Shown::Passphrase {
+            KeyProtection::Passphrase(parameters) => ProtectionDocument::Passphrase {
                 memory_kib: parameters.memory_kib,
                 passes: parameters.passes,
                 lanes: parameters.lanes,
             },
-            KeyProtection::Credential => Shown::Credential { credential },
+            KeyProtection::Credential => ProtectionDocument::Credential { credential },
         });
     }
     console.print_line(match protection {

@@ -11,6 +11,7 @@ pub mod init;
 pub mod invite;
 pub mod invites;
 pub mod key;
+pub mod mailboxes;
 pub mod read;
 pub mod recover;
 pub mod restore;

@@ -110,6 +110,16 @@ fn show_node(node: &Node, console: &mut Console) -> Result<(), CliError> {
             status_cell(text, StatusColor::Yellow),
         ]);
     }
+    if node.unknown_mailboxes > 0 {
+        let text = format!(
+            "{} at the relay that this node does not know: sealpost mailboxes",
+            views::format_mailboxes(node.unknown_mailboxes)
+        );
+        table.add_row(vec![
+            cell("mailboxes"),
+            status_cell(text, StatusColor::Yellow),
+        ]);
+    }
     table.add_row(vec![cell("fingerprint"), cell(&node.fingerprint)]);
     table.add_row(vec![cell("data directory"), cell(&node.data_directory)]);
     table.add_row(vec![

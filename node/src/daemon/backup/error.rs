@@ -5,7 +5,7 @@ use crate::{
     fault::Fault,
 };
 use sealpost_age::{EncryptError, PayloadError, ReadHeaderError, UnlockError};
-use sealpost_service::DataDirError;
+use sealpost_service::{DataDirError, units::shell_quote};
 use sealpost_sqlite::OpenError;
 use std::{borrow::Cow, error::Error, io, path::PathBuf};
 
@@ -63,7 +63,11 @@ impl BackupError {
     pub(crate) fn next(&self) -> Cow<'static, str> {
         let next = match self {
             Self::Exists { .. } => "choose another name; an existing file is never overwritten",
-            Self::Unfinished { .. } => "if none is running, delete it and run the command again",
+            Self::Unfinished { path } => {
+                let path = shell_quote(&path.to_string_lossy());
+                let next = format!("if none is running, run rm -r {path}, then the command again");
+                return next.into();
+            }
             Self::Running => "wait until it has finished, then run the command again",
             Self::DataKey(error) => return error.next().into(),
             Self::Database(error) => next_step(error),
@@ -94,7 +98,7 @@ impl BackupError {
                 "choose a backup of the expected node, or leave out --fingerprint"
             }
             Self::NotEmpty { .. } => {
-                "restore into a new directory: a restore never replaces a node. Move the old \
+                "name a new directory with --data: a restore never replaces a node. Move the old \
                  directory away first if it belongs to this node"
             }
             Self::DataDirectory(error) => next_step(error),

@@ -24,6 +24,14 @@ pub(crate) enum NewProtection {
     Credential(KeyFile),
 }
 
+/// Protection that was put in force.
+#[derive(Debug)]
+pub(crate) struct ChangedProtection {
+    pub(crate) protection: KeyProtection,
+    /// Key file outside the data directory that is not needed any more and still there.
+    pub(crate) old_key_file: Option<PathBuf>,
+}
+
 /// Data key of a data directory that this process has locked.
 pub(crate) struct LockedVault {
     directory: DataDir,
@@ -43,21 +51,24 @@ impl LockedVault {
         })
     }
 
-    /// Puts another protection in force and returns it. A key file outside the data directory is
-    /// erased only if `erases_old_key_file` is set.
+    /// Puts another protection in force. A key file outside the data directory is erased only if
+    /// `erases_old_key_file` is set.
     pub(crate) fn change(
         &self,
         protection: &NewProtection,
         erases_old_key_file: bool,
-    ) -> Result<KeyProtection, VaultError> {
+    ) -> Result<ChangedProtection, VaultError> {
         let directory = self.directory.path();
-        let old_key_file = find_linked_key_file(directory);
+        let mut old_key_file = find_linked_key_file(directory);
         let mut change = ProtectionChange::prepare(directory, &self.data_key, protection)?;
-        if let Some(old) = old_key_file.filter(|_| erases_old_key_file) {
+        if erases_old_key_file && let Some(old) = old_key_file.take() {
             change.steps.push(Step::Erase(old));
         }
         change.apply()?;
-        describe(directory)
+        Ok(ChangedProtection {
+            protection: describe(directory)?,
+            old_key_file,
+        })
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) enum VaultError {
     #[error("the key file {} protects the data key already", path.display())]
     SameKeyFile { path: PathBuf },
     #[error(transparent)]
-    Secret(SecretError),
+    Secret(#[from] SecretError),
     #[error("{}: {reason}", path.display())]
     PassphraseFile { path: PathBuf, reason: String },
     #[error("a passphrase protects this node, and there is no terminal to ask for it")]
@@ -27,7 +27,7 @@ pub(crate) enum VaultError {
     #[error("a credential protects this node, and no credential {name} was passed")]
     CredentialMissing { name: String },
     #[error(transparent)]
-    Unwrap(UnwrapError),
+    Unwrap(#[from] UnwrapError),
     #[error(transparent)]
     Passphrase(#[from] PassphraseError),
     #[error(transparent)]

@@ -1,7 +1,7 @@
 //! Protections of a data key, and changes of them that are interrupted.
 
 use super::*;
-use sealpost_e2ee::vault::{Column, open_column, seal_column};
+use sealpost_e2ee::vault::{Column, UnwrapError, open_column, seal_column};
 use std::{
     fs::File,
     io::{Read as _, Seek as _},
@@ -107,7 +107,7 @@ impl Fixture {
 
     fn change(&self, passphrase: &'static str, to: &NewProtection) -> KeyProtection {
         let vault = LockedVault::open(&self.data(), &self.secrets(passphrase)).unwrap();
-        vault.change(to, false).unwrap()
+        vault.change(to, false).unwrap().protection
     }
 
     /// Lists the data directory, without the lock.
@@ -264,14 +264,18 @@ fn key_files_outside_remain_unless_asked() {
     let shown = fixture.change(OLD, &NewProtection::KeyFile(Some(outside.clone())));
     assert_eq!(shown, KeyProtection::KeyFile(outside.clone()));
     let mut old = File::open(&outside).unwrap();
-    fixture.change(OLD, &NewProtection::KeyFile(None));
+    let vault = LockedVault::open(&fixture.data(), &KnownSecrets::default()).unwrap();
+    let changed = vault.change(&NewProtection::KeyFile(None), false).unwrap();
+    assert_eq!(changed.old_key_file.as_ref(), Some(&outside));
     assert!(outside.exists());
+    drop(vault);
     fixture.change(OLD, &NewProtection::KeyFile(Some(outside.clone())));
     let vault = LockedVault::open(&fixture.data(), &KnownSecrets::default()).unwrap();
     let again = NewProtection::KeyFile(Some(outside.clone()));
     let error = vault.change(&again, true).err().unwrap();
     assert!(matches!(error, VaultError::SameKeyFile { .. }), "{error}");
-    vault.change(&NewProtection::KeyFile(None), true).unwrap();
+    let changed = vault.change(&NewProtection::KeyFile(None), true).unwrap();
+    assert_eq!(changed.old_key_file, None);
     assert!(!outside.exists());
     assert!(read_again(&mut old).iter().all(|byte| *byte == 0));
     drop(vault);
