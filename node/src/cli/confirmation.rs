@@ -9,7 +9,8 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 /// There is no terminal, where `consequence` is the message, or the answer is no.
 pub(super) fn confirm(consequence: &str, question: &str) -> Result<(), CliError> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(CliError::usage(consequence, "pass --yes if you are sure"));
+        let message = format!("confirmation required: {consequence}");
+        return Err(CliError::usage(message, "pass --yes if you are sure"));
     }
     // If standard error is closed, the answer is read all the same.
     let _ = write!(io::stderr(), "{question} [y/N] ");
