@@ -8,7 +8,9 @@ DIRECTORY=$PWD/target/packages
 BASE=$DIRECTORY/base # an empty Debian, kept for the next run
 ROOT=$DIRECTORY/root
 SUITE=bookworm
-MIRROR=http://deb.debian.org/debian
+# The mirror from which this machine gets the suite.
+MIRROR=$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+    sed -n "s/^$SUITE //p" | head -n 1)
 
 # Files that dpkg and the system users leave behind, as for every package.
 ignored='^\./(proc|sys|dev|tmp|run|var/(lib/(dpkg|systemd)|log|cache)|etc/(passwd|group|shadow|gshadow|\.pwd\.lock))|^\.?/?$'
